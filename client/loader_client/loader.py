@@ -1,0 +1,116 @@
+"""`connect`, and the `Loader` that it returns: one connection, any number of streams."""
+
+from __future__ import annotations
+
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from loader_client.channel import Channel
+from loader_client.private import PrivateDaemon
+from loader_client.stream import Stream
+from loader_client.supply import InlineSupply, SharedSupply
+from loader_service.protocol.address import Address
+from loader_service.protocol.errors import DatasetError, NoDaemon, StreamClosed
+
+if TYPE_CHECKING:
+    from loader_service import Dataset
+
+DEFAULT_PREFETCH = 8  # batches
+
+
+def connect(address: str | None = None, workers: int | None = None, *, memory: str | int | None = None) -> Loader:
+    """Connect to a daemon; start a private one if need be.
+
+    Args:
+        address: Of the daemon to join. Without one, the default address's daemon is joined, or a private one is
+            started where none runs.
+        workers: Start a private daemon with so many processes in any case; 0 runs everything in this process:
+            breakpoints work, and the bytes are the same.
+        memory: Bound of a private daemon's shared memory, in bytes or as "4 GiB".
+    Raises:
+        NoDaemon: If nobody answers at `address`.
+    """
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers is {workers}, expected 0 or more")
+    if address is not None and workers is not None:
+        raise ValueError(
+            f"connect(address={address!r}, workers={workers}): an address joins a running daemon, which has its "
+            "workers already; `loader-service scale N` changes their number."
+        )
+    if workers == 0:
+        return Loader(None)
+    if address is not None:
+        return Loader(Channel(Address.parse(address)))
+    if workers is None and memory is None:
+        try:
+            return Loader(Channel(Address.default()))
+        except NoDaemon:
+            pass
+    daemon = PrivateDaemon(workers, memory)
+    try:
+        return Loader(Channel(daemon.address), daemon)
+    except BaseException:
+        daemon.stop()
+        raise
+
+
+class Loader:
+    """A connection to a daemon, and the streams that were opened over it; leave it with `with` or `close`."""
+
+    def __init__(self, channel: Channel | None, daemon: PrivateDaemon | None = None) -> None:
+        self._channel = channel
+        self._daemon = daemon
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._closed = False
+
+    @property
+    def address(self) -> str | None:
+        """The daemon's address; None where everything runs in this process."""
+        return str(self._channel.address) if self._channel else None
+
+    def stream(self, dataset: Dataset | str, prefetch: int = DEFAULT_PREFETCH) -> Stream:
+        """Open a stream over a dataset, or over the one that the daemon's config serves under that name.
+
+        Args:
+            prefetch: Batches that are asked for ahead.
+        Raises:
+            DatasetError: If the dataset cannot be opened.
+            NotEnoughMemory: If two of its batches do not fit into shared memory.
+        """
+        if self._closed:
+            raise StreamClosed("the connection was closed: connect again")
+        if prefetch < 1:
+            raise ValueError(f"prefetch is {prefetch}, expected at least 1 batch")
+        if self._channel is None:
+            if isinstance(dataset, str):
+                raise DatasetError(f"{dataset!r}: names are served by a daemon; workers=0 needs the Dataset itself")
+            stream = Stream(InlineSupply(dataset))
+        else:
+            stream = Stream(SharedSupply(self._channel, dataset, prefetch))
+        self._streams.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """Close all streams and hang up; a private daemon ends. Arrays that are alive stay valid."""
+        if self._closed:
+            return
+        self._closed = True
+        for stream in list(self._streams):
+            stream.close()
+        if self._channel is not None:
+            self._channel.close()
+        if self._daemon is not None:
+            self._daemon.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = self.address or "this process"
+        return f"<Loader of {where}{', a private daemon' if self._daemon else ''}{', closed' if self._closed else ''}>"

@@ -1,0 +1,56 @@
+"""Which fields of a batch are a model's inputs, targets and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.messages import StreamOpened
+
+Names = str | Sequence[str] | None
+WEIGHT = "weight"  # the field that remainder="pad" adds
+
+
+@dataclass(frozen=True)
+class Roles:
+    """A choice of fields; one field stands alone, several form a dict by name."""
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    weights: str | None
+
+    @classmethod
+    def of(cls, opened: StreamOpened, inputs: Names, targets: Names, weights: str | None) -> Roles:
+        """Take what is named, and the source's defaults for what is not.
+
+        Raises:
+            DatasetError: If a name is no field; lists those that are.
+        """
+        if weights is None and WEIGHT in opened.spec:
+            weights = WEIGHT
+        chosen = cls(_names(inputs, opened.inputs), _names(targets, opened.targets), weights)
+        for name in (*chosen.inputs, *chosen.targets, *([weights] if weights else [])):
+            if name not in opened.spec:
+                raise DatasetError(f"{name!r} is no field of this stream; it has {list(opened.spec)}")
+        return chosen
+
+    def arrange(self, fields: Mapping[str, Any], pack: Callable[[Any], Any] = lambda value: value) -> Any:
+        """Return (x, y), (x, y, w) or x alone, out of one value for each field."""
+        x = self._group(fields, self.inputs, pack)
+        if not self.targets:
+            return x if self.weights is None else (x, None, pack(fields[self.weights]))
+        y = self._group(fields, self.targets, pack)
+        return (x, y) if self.weights is None else (x, y, pack(fields[self.weights]))
+
+    def _group(self, fields: Mapping[str, Any], names: tuple[str, ...], pack: Callable[[Any], Any]) -> Any:
+        if len(names) == 1:
+            return pack(fields[names[0]])
+        return {name: pack(fields[name]) for name in names}
+
+
+def _names(given: Names, default: list[str]) -> tuple[str, ...]:
+    if given is None:
+        return tuple(default)
+    return (given,) if isinstance(given, str) else tuple(given)

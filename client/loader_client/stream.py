@@ -1,0 +1,180 @@
+"""`Stream`: what a training loop iterates; one cursor, and the ways to hand it to a framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from loader_client.batch import Batch
+from loader_client.roles import Names, Roles
+from loader_client.supply import Cycle, Supply
+from loader_service.protocol.errors import DatasetError, StreamClosed
+from loader_service.protocol.spec import FieldSpec, describe
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from loader_client.keras_adapter import StreamAdapter
+
+STATE_VERSION = 1
+
+
+class Stream:
+    """Batches of one dataset, in order.
+
+    `iter(stream)` runs from the cursor to the end of the epoch; the next one goes on with the next epoch.
+    """
+
+    def __init__(self, supply: Supply) -> None:
+        self._supply = supply
+        self._cursor = 0  # the batch that is handed out next
+        self._closed = False
+
+    # -- what it is ------------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> dict[str, FieldSpec]:
+        """Shape (without the batch axis) and dtype of each field."""
+        return dict(self._supply.opened.spec)
+
+    @property
+    def key(self) -> str:
+        """The dataset's key: equal keys are equal batches."""
+        return self._supply.opened.key
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a whole batch."""
+        return self._supply.opened.batch_size
+
+    @property
+    def samples(self) -> int:
+        """Samples of the dataset."""
+        return self._supply.opened.samples
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes that labels count, where the source knows them."""
+        return list(self._supply.opened.class_names)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether each epoch has an order of its own."""
+        return self._supply.opened.shuffled
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        return self._supply.opened.batches_per_epoch
+
+    def __repr__(self) -> str:
+        epoch, batch = divmod(self._cursor, len(self))
+        return (
+            f"<Stream of {self.samples:,} samples, {len(self):,} batches of {self.batch_size} "
+            f"({describe(self.spec)}); next: batch {batch} of epoch {epoch}>"
+        )
+
+    def stats(self) -> dict[str, float]:
+        """Return how many batches were handed out, how long the reader waited for them (seconds), and more."""
+        return self._supply.stats()
+
+    # -- iterating -------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Run from the cursor to the end of its epoch."""
+        end = (self._cursor // len(self) + 1) * len(self)
+        return _Epoch(self, end)
+
+    def take(self, n: int, cycle: Cycle = None) -> Batch:
+        """Return batch `n` and move the cursor behind it.
+
+        Args:
+            cycle: First and last number, where the stream goes over the same batches again and again.
+        """
+        if self._closed:
+            raise StreamClosed("the stream was closed: open another with loader.stream(dataset)")
+        batch = self._supply.take(n, cycle)
+        self._cursor = n + 1
+        return batch
+
+    def generator(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Iterator[Any]:
+        """Yield (x, y), or (x, y, w), for ever: epoch after epoch, from the cursor on."""
+        roles = self.roles(inputs, targets, weights)
+        while True:
+            yield roles.arrange(self.take(self._cursor))
+
+    def tf_data(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> tf.data.Dataset:
+        """Return a `tf.data.Dataset` of (x, y), or (x, y, w): each pass over it is one epoch, from the cursor on.
+
+        Tensors lie over the shared memory; nothing is copied.
+        """
+        from loader_client.tensorflow_adapter import dataset_of
+
+        return dataset_of(lambda: iter(self), self.spec, self.roles(inputs, targets, weights))
+
+    def keras(
+        self,
+        inputs: Names = None,
+        targets: Names = None,
+        weights: str | None = None,
+        *,
+        steps: int | None = None,
+        advance: bool | None = None,
+    ) -> StreamAdapter:
+        """Return what `model.fit`, `evaluate` and `predict` take as `x`.
+
+        Args:
+            steps: Batches of a training epoch; None for those of the dataset.
+            advance: Whether each pass goes on to the next epoch, or sees epoch 0 again (validation). By default it
+                goes on where the dataset is shuffled.
+        """
+        from loader_client.keras_adapter import StreamAdapter
+
+        return StreamAdapter(self, self.roles(inputs, targets, weights), steps=steps, advance=advance)
+
+    def roles(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Roles:
+        """Return which fields are inputs, targets and weights."""
+        return Roles.of(self._supply.opened, inputs, targets, weights)
+
+    # -- state -----------------------------------------------------------------------------------------------
+
+    @property
+    def cursor(self) -> int:
+        """The number of the batch that is handed out next, counted from 0 over all epochs."""
+        return self._cursor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the stream's state: plain JSON, the same size at any batch."""
+        return {"version": STATE_VERSION, "key": self.key, "n": self._cursor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            DatasetError: If it is the state of another dataset, or no state.
+        """
+        if state.get("version") != STATE_VERSION or not isinstance(state.get("n"), int) or state["n"] < 0:
+            raise DatasetError(f"{state!r} is no state of a stream, or one of another version than {STATE_VERSION}")
+        if state.get("key") != self.key:
+            raise DatasetError(
+                f"the state belongs to the dataset with key {state.get('key')!r}, this one has {self.key!r}: "
+                "its files, its transforms or the code that it names have changed."
+            )
+        self._cursor = state["n"]
+
+    def close(self) -> None:
+        """Ask for nothing any more. Arrays that are alive stay valid, and keep their slots until they are gone."""
+        if not self._closed:
+            self._closed = True
+            self._supply.close()
+
+
+class _Epoch(Iterator[Batch]):
+    """The rest of one epoch."""
+
+    def __init__(self, stream: Stream, end: int) -> None:
+        self._stream, self._end = stream, end
+
+    def __next__(self) -> Batch:
+        if self._stream.cursor >= self._end:
+            raise StopIteration
+        return self._stream.take(self._stream.cursor)

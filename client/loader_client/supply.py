@@ -1,0 +1,248 @@
+"""Where a stream's batches come from: a daemon's slots, or this very process.
+
+Both answer the same question, `take(n)`. What a dataset is, is told in the same words, `StreamOpened`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from loader_client.batch import Batch, SlotReader
+from loader_client.channel import Channel
+from loader_client.connection import Window
+from loader_service.protocol.codec import error_of
+from loader_service.protocol.errors import LoaderError
+from loader_service.protocol.layout import Layout
+from loader_service.protocol.messages import (
+    BatchesReady,
+    BatchFailed,
+    CloseStream,
+    Failed,
+    OpenStream,
+    RequestBatches,
+    ResetStream,
+    ReturnSlots,
+    StreamFailed,
+    StreamOpened,
+)
+from loader_service.protocol.tables import TableRef
+
+Cycle = tuple[int, int] | None  # first and last number of batches that are gone over again and again
+
+
+class Supply(Protocol):
+    """Makes batches by number."""
+
+    opened: StreamOpened
+
+    def take(self, n: int, cycle: Cycle) -> Batch:
+        """Return batch `n`; the one after it will be asked for next, unless a later call says otherwise."""
+
+    def stats(self) -> dict[str, float]:
+        """Return counts and seconds."""
+
+    def close(self) -> None:
+        """Ask for nothing any more; arrays that are alive stay as they are."""
+
+
+class SharedSupply:
+    """Batches out of a daemon's slots."""
+
+    def __init__(self, channel: Channel, dataset: Any, prefetch: int) -> None:
+        """Open a stream.
+
+        Raises:
+            DatasetError: If the dataset cannot be opened; the worker's own words.
+            NotEnoughMemory: If two slots do not fit.
+        """
+        self._channel = channel
+        self._window = Window(prefetch)
+        self._failure: LoaderError | None = None
+        self._returned: deque[int] = deque()  # slots whose last array is gone; appended to by finalizers
+        self._held: set[int] = set()  # slots under living arrays, or in `_returned`
+        self._torn = False  # an exception came between us and the window: what it says may be wrong
+        self._closing = False
+        self._answer: StreamOpened | None = None
+        self._waited = self._longest = 0.0
+        self._taken = self._copied = 0
+        self._number = channel.register(self)
+        self._slots: SlotReader
+        try:
+            channel.send(OpenStream(self._number, self._declare(dataset), prefetch))
+            channel.wait(lambda: self._answer is not None or self._failure is not None, "the opened stream")
+            if self._failure is not None:
+                raise self._failure
+        except BaseException:
+            channel.unregister(self._number)
+            raise
+        assert self._answer is not None, "waited for"
+        self.opened: StreamOpened = self._answer
+        layout = Layout.of(self.opened.spec, self.opened.batch_size)
+        self._slots = SlotReader(channel.arenas[self.opened.arena], layout)
+
+    def take(self, n: int, cycle: Cycle) -> Batch:
+        """Return batch `n`, when it is there.
+
+        Raises:
+            SampleError, SpecMismatch: If a sample of it cannot be made.
+            DaemonStopped, DaemonLost: If the daemon is gone.
+        """
+        if self._torn or not self._window.is_at(n, cycle):
+            self._reset(n, cycle)
+        self._torn = True
+        waited = self._channel.wait(self._is_settled, f"batch {n}")
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure))
+        arrived = self._window.take()
+        if isinstance(arrived, Failed):
+            self._torn = False
+            raise error_of(arrived)
+        self._waited += waited
+        self._longest = max(self._longest, waited)
+        self._taken += 1
+        if len(self._held) < self.opened.views:
+            self._held.add(arrived.slot)
+            arrays = self._slots.view(arrived.slot, arrived.rows, partial(self._give_back, arrived.slot))
+        else:
+            self._copied += 1
+            arrays = self._slots.copy(arrived.slot, arrived.rows)
+            self._held.add(arrived.slot)
+            self._give_back(arrived.slot)
+        batch = Batch(n, n // self.opened.batches_per_epoch, arrays)
+        self._torn = False
+        return batch
+
+    def stats(self) -> dict[str, float]:
+        """Return counts and seconds."""
+        return {
+            "batches": self._taken,
+            "waited_seconds": self._waited,
+            "longest_wait_seconds": self._longest,
+            "copied_batches": self._copied,
+            "ready_batches": self._window.waiting,
+        }
+
+    def close(self) -> None:
+        """Ask for nothing any more; the stream is closed when its last array is gone."""
+        if not self._closing:
+            self._closing = True
+            self.flush()
+
+    # -- what the channel calls, under its lock ----------------------------------------------------------------
+
+    def receive(self, message: Any) -> None:
+        """Take a message in."""
+        match message:
+            case BatchesReady():
+                for n, slot, rows in message.batches:
+                    if not self._window.arrived(message.round, n, slot, rows) and message.round == self._window.round:
+                        self._held.add(slot)
+                        self._returned.append(slot)
+            case BatchFailed():
+                self._window.failed(message.round, message.n, message.error)
+            case StreamOpened():
+                self._answer = message
+            case StreamFailed():
+                self._failure = error_of(message.error)
+
+    def flush(self) -> None:
+        """Return slots, and ask for batches."""
+        slots = self._pop_returned()
+        if self._closing:
+            if slots:
+                self._channel.send(ReturnSlots(self._number, slots))
+            if not self._held:
+                self._channel.send(CloseStream(self._number))
+                self._channel.unregister(self._number)
+            return
+        if self._answer is None or self._failure is not None:
+            return
+        ranges = self._window.ask() if self._torn else []  # only while somebody waits in `take`
+        for first, last in ranges:
+            self._channel.send(RequestBatches(self._number, first, last, slots))
+            slots = []
+        if slots:
+            self._channel.send(ReturnSlots(self._number, slots))
+
+    # -- within ----------------------------------------------------------------------------------------------
+
+    def _declare(self, dataset: Any) -> dict[str, Any] | str:
+        if isinstance(dataset, str):
+            return dataset
+        for table, array in dataset.tables.items():
+            self._channel.share_table(TableRef(table, array.dtype.name, array.shape), array)
+        declaration: dict[str, Any] = dataset.to_dict()
+        return declaration
+
+    def _is_settled(self) -> bool:
+        return self._window.ready or self._failure is not None
+
+    def _reset(self, n: int, cycle: Cycle) -> None:
+        self._pop_returned()
+        self._window.reset(n, cycle)
+        self._channel.send(ResetStream(self._number, self._window.round, sorted(self._held)))
+
+    def _give_back(self, slot: int) -> None:
+        """The last array over a slot is gone. Runs in a finalizer: any thread, any lock held."""
+        self._returned.append(slot)
+        self._channel.nudge()
+
+    def _pop_returned(self) -> list[int]:
+        slots = []
+        while self._returned:
+            slots.append(self._returned.popleft())
+        self._held.difference_update(slots)
+        return slots
+
+
+class InlineSupply:
+    """Batches made here and now, in this process: for breakpoints, and to see what a worker would do."""
+
+    def __init__(self, dataset: Any) -> None:
+        """Open the dataset in this process."""
+        plan = dataset.plan
+        self._plan = plan
+        self._taken = 0
+        self._seconds = 0.0
+        self.opened = StreamOpened(
+            stream=0,
+            key=plan.key,
+            spec=plan.spec,
+            batch_size=plan.batch_size,
+            samples=plan.samples,
+            batches_per_epoch=plan.batches_per_epoch,
+            shuffled=plan.shuffled,
+            inputs=plan.inputs,
+            targets=plan.targets,
+            class_names=plan.class_names,
+            arena=0,
+            slots=0,
+            views=0,
+        )
+
+    def take(self, n: int, cycle: Cycle) -> Batch:
+        """Make batch `n`."""
+        began = time.perf_counter()
+        arrays: dict[str, np.ndarray] = self._plan.compute(n)
+        for array in arrays.values():
+            array.flags.writeable = False
+        self._seconds += time.perf_counter() - began
+        self._taken += 1
+        return Batch(n, n // self.opened.batches_per_epoch, arrays)
+
+    def stats(self) -> dict[str, float]:
+        """Return counts and seconds: all of the making is waiting."""
+        return {
+            "batches": self._taken,
+            "waited_seconds": self._seconds,
+            "copied_batches": 0,
+            "ready_batches": 0,
+        }
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,20 @@
+"""Load, decode and augment training data in worker processes; hand batches over through shared memory.
+
+`Dataset` is loaded when it is first used: importing this package costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loader_service.dataset.dataset import Dataset as Dataset
+
+__all__ = ["Dataset", "__version__"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Dataset":
+        from loader_service.dataset.dataset import Dataset
+
+        return Dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,49 @@
+"""`loader-service`: the commands that people type, one file for each.
+
+Results go to stdout, everything else to stderr. Exit status: 0 all is well, 1 it failed, 2 it was called wrongly,
+3 no daemon answers.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from loader_service.cli import demo, scale, start, status, stop
+from loader_service.protocol.errors import LoaderError, NoDaemon
+
+app = typer.Typer(
+    name="loader-service",
+    help="Load, decode and augment training data in worker processes; hand batches to Keras through shared memory.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (start, status, scale, stop, demo):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name=name, epilog=f"Example:  {module.EXAMPLE}")(getattr(module, name))
+
+
+def main() -> None:
+    """Run one command; errors of ours are a sentence on stderr, not a traceback."""
+    try:
+        app()
+    except NoDaemon as error:
+        _tell(error)
+        sys.exit(3)
+    except LoaderError as error:
+        _tell(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _tell(error: LoaderError) -> None:
+    console = Console(stderr=True)
+    console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    for note in getattr(error, "__notes__", []):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)

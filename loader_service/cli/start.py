@@ -1,0 +1,105 @@
+"""`loader-service start`: start a worker pool daemon, in the foreground or detached."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from loader_service.cli.options import AddressOption, JsonOption, address_of
+from loader_service.config import Settings
+from loader_service.daemon.__main__ import configure_logging, serve
+from loader_service.protocol.address import Address, own_folder
+from loader_service.protocol.errors import ConfigError, LoaderError, error_from_plain
+
+EXAMPLE = "loader-service start --workers 4 --detach"
+START_PATIENCE = 60.0  # seconds
+
+
+def start(
+    workers: Annotated[
+        str, typer.Option(help='Worker processes; "auto" leaves one core to the trainer.', metavar="N|auto")
+    ] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help='Shared memory for all slots together, as in "4 GiB". Default: half of what is free.',
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = None,
+    address: AddressOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when it is ready; it goes on in the background.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a daemon, and say so when its workers accept tasks. Ctrl-C or `loader-service stop` ends it."""
+    settings = _settings(workers, memory)
+    where = address_of(address)
+    if detach:
+        _announce(_start_detached(where, settings), as_json=as_json, log=str(where.log))
+        return
+    configure_logging("INFO")
+    serve(where, settings, lambda told: _announce(told, as_json=as_json, log=None))
+
+
+def _settings(workers: str, memory: str | None) -> Settings:
+    try:
+        return Settings.model_validate({"workers": int(workers) if workers.isdigit() else workers, "memory": memory})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = first["loc"][0]
+        expected = {"workers": 'a number from 1 on, or "auto"', "memory": 'a size from 1 MiB on, as in "4 GiB"'}
+        raise ConfigError(f"--{option} {first['input']!r}: expected {expected[str(option)]}") from None
+
+
+def _start_detached(address: Address, settings: Settings) -> dict[str, Any]:
+    """Start a daemon in a session of its own, its log in a file; return what it says when it is ready."""
+    own_folder(address.folder)
+    ready, theirs = os.pipe()
+    command = [sys.executable, "-P", "-m", "loader_service.daemon", "--address", str(address)]
+    command += ["--workers", str(settings.workers), "--ready-fd", str(theirs)]
+    command += [] if settings.memory is None else ["--memory", str(settings.memory)]
+    with open(address.log, "ab") as log:
+        process = subprocess.Popen(
+            command,
+            pass_fds=[theirs],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+    os.close(theirs)
+    with os.fdopen(ready, "rb") as pipe:
+        if not select.select([pipe], [], [], START_PATIENCE)[0]:
+            process.terminate()
+            raise LoaderError(f"the daemon was not ready after {START_PATIENCE:.0f} s; its log is {address.log}")
+        told: dict[str, Any] = json.loads(pipe.readline() or b"{}")
+    if "error" in told:
+        raise error_from_plain(*told["error"])
+    if "pid" not in told:
+        raise LoaderError(f"the daemon ended before it was ready:\n{Path(address.log).read_text()[-2000:]}")
+    return told
+
+
+def _announce(told: dict[str, Any], *, as_json: bool, log: str | None) -> None:
+    """Print the ready line."""
+    if as_json:
+        print(json.dumps({**told, "log": log}), flush=True)
+        return
+    console = Console(highlight=False)
+    size = f"{told['memory'] / 2**30:,.1f} GiB"
+    line = (
+        f"[bold green]ready[/]  {told['address']}  {told['workers']} workers  {size} shared memory  pid {told['pid']}"
+    )
+    console.print(line + (f"  log {log}" if log else ""), soft_wrap=True)

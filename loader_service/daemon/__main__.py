@@ -1,0 +1,108 @@
+"""Run a daemon in this process: `loader-service start`, and clients that start a private one, end up here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from loader_service.config import Settings
+from loader_service.daemon.loop import Daemon
+from loader_service.protocol.address import Address
+from loader_service.protocol.errors import LoaderError, error_to_plain
+
+
+def serve(
+    address: Address, settings: Settings, ready: Callable[[dict[str, Any]], None], owner: int | None = None
+) -> None:
+    """Run a daemon until it is stopped; with `owner`, at the latest until that process dies.
+
+    Args:
+        ready: Called with address, pid, workers and memory (bytes) when the workers accept tasks.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(address, settings, ready, owner))
+
+
+async def _serve(
+    address: Address, settings: Settings, ready: Callable[[dict[str, Any]], None], owner: int | None
+) -> None:
+    daemon = Daemon(address, settings)
+    if owner is not None:
+        _end_with(owner, daemon)
+    await daemon.run(
+        lambda: ready(
+            {
+                "address": str(address),
+                "pid": os.getpid(),
+                "workers": daemon.roster.wanted,
+                "memory": daemon.memory_limit,
+            }
+        )
+    )
+
+
+def _end_with(owner: int, daemon: Daemon) -> None:
+    """Stop the daemon when the process `owner` is dead; one that is only stopped is alive."""
+    try:
+        handle = os.pidfd_open(owner)
+    except ProcessLookupError:
+        daemon.stop()
+        return
+    asyncio.get_running_loop().add_reader(handle, daemon.stop)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve; report readiness, or why there is none, as one line of JSON on the descriptor `--ready-fd`."""
+    parser = argparse.ArgumentParser(prog="python -m loader_service.daemon")
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--workers", default="auto")
+    parser.add_argument("--memory")
+    parser.add_argument("--owner", type=int, help="end when this process dies")
+    parser.add_argument("--ready-fd", type=int, required=True)
+    parser.add_argument("--log-level", default="INFO")
+    options = parser.parse_args(arguments)
+    configure_logging(options.log_level)
+
+    def report(told: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(options.ready_fd, "w") as pipe:
+            pipe.write(json.dumps(told) + "\n")
+
+    try:
+        workers = options.workers if options.workers == "auto" else int(options.workers)
+        settings = Settings(workers=workers, memory=options.memory)
+        serve(Address.parse(options.address), settings, report, options.owner)
+    except LoaderError as error:
+        report({"error": error_to_plain(error)})
+        return 1
+    return 0
+
+
+class _Fields(logging.Formatter):
+    """Writes `extra` fields behind the message: one line for each fact."""
+
+    STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in self.STANDARD)
+        return f"{super().format(record)} {fields}".rstrip()
+
+
+def configure_logging(level: str) -> None:
+    """Log to stderr, where workers' prints go as well."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Fields("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

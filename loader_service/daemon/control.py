@@ -1,0 +1,62 @@
+"""What `status` tells: one plain object, put together from everything that counts something."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from loader_service import __version__
+from loader_service.pool.roster import WorkerState
+
+if TYPE_CHECKING:
+    from loader_service.daemon.loop import Daemon
+
+
+def status_of(daemon: Daemon) -> dict[str, Any]:
+    """Return the object that `status --json` prints."""
+    tasks = daemon.scheduler.load()
+    workers = [
+        {
+            "number": member.number,
+            "pid": member.pid,
+            "state": "busy" if member.state is WorkerState.READY and tasks.get(member.number) else member.state.value,
+            "tasks": tasks.get(member.number, 0),
+        }
+        for member in daemon.roster.members.values()
+    ]
+    streams = []
+    datasets = []
+    for served in daemon.served.values():
+        opened, shelf = served.opened, served.shelf
+        datasets.append(
+            {
+                "key": opened.key,
+                "source": served.declaration["source"]["kind"],
+                "samples": opened.samples,
+                "batch_size": opened.batch_size,
+                "slots": {"count": served.slots, "nbytes": served.layout.slot_nbytes, **shelf.counts()},
+                "batches_made": shelf.made,
+                "batches_shared": shelf.shared,
+            }
+        )
+        streams += [
+            {
+                "key": opened.key,
+                "client_pid": daemon.client_pid(stream[0]),
+                "stream": stream[1],
+                **shelf.reader_counts(stream),
+            }
+            for stream in shelf.streams
+        ]
+    return {
+        "address": str(daemon.address),
+        "version": __version__,
+        "pid": os.getpid(),
+        "workers": workers,
+        "workers_wanted": daemon.roster.wanted,
+        "workers_lost": daemon.roster.lost,
+        "rows_redone": daemon.scheduler.redone,
+        "streams": streams,
+        "datasets": datasets,
+        "memory": {"limit": daemon.memory_limit, "used": daemon.memory_used},
+    }

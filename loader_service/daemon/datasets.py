@@ -1,0 +1,92 @@
+"""The datasets that a daemon has open: what they are, their slots, and who is waiting for one to be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from loader_service.daemon.streams import Shelf, StreamId
+from loader_service.protocol.layout import Layout
+from loader_service.protocol.messages import DatasetOpened, StreamOpened
+
+
+@dataclass(eq=False)
+class Opening:
+    """A stream that waits for a worker to open its dataset; `tried` counts workers that died over it."""
+
+    stream: StreamId
+    declaration: dict[str, Any]
+    prefetch: int
+    worker: int | None = None
+    tried: int = 0
+
+
+@dataclass(eq=False)
+class Served:
+    """One dataset key, its arena and its slots."""
+
+    number: int  # of the dataset and of its arena, in messages
+    declaration: dict[str, Any]
+    opened: DatasetOpened
+    layout: Layout
+    slots: int
+    arena: int  # descriptor
+    shelf: Shelf = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shelf = Shelf(self.slots)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arena."""
+        return self.slots * self.layout.slot_nbytes
+
+    @property
+    def tables(self) -> set[str]:
+        """Hashes of all tables that a worker needs to open it."""
+        return set(tables_in(self.declaration)) | {ref.table for ref in self.opened.index.values()}
+
+    def rows(self, n: int) -> int:
+        """Return how many rows batch `n` has, padding included."""
+        opened = self.opened
+        if self.declaration["batch"]["remainder"] == "pad":
+            return opened.batch_size
+        first = (n % opened.batches_per_epoch) * opened.batch_size
+        return min(opened.batch_size, opened.samples - first)
+
+    def stream_opened(self, stream: StreamId, views: int) -> StreamOpened:
+        """Return what the client is told."""
+        opened = self.opened
+        return StreamOpened(
+            stream=stream[1],
+            key=opened.key,
+            spec=opened.spec,
+            batch_size=opened.batch_size,
+            samples=opened.samples,
+            batches_per_epoch=opened.batches_per_epoch,
+            shuffled=opened.shuffled,
+            inputs=opened.inputs,
+            targets=opened.targets,
+            class_names=opened.class_names,
+            arena=self.number,
+            slots=self.slots,
+            views=views,
+        )
+
+
+def tables_in(plain: Any) -> Iterator[str]:
+    """Yield the hash of every table that plain data names.
+
+    >>> list(tables_in({"labels": {"table": "0a", "dtype": "int64", "shape": [3]}}))
+    ['0a']
+    """
+    if isinstance(plain, dict):
+        if isinstance(plain.get("table"), str) and "dtype" in plain:
+            yield plain["table"]
+        else:
+            for value in plain.values():
+                yield from tables_in(value)
+    elif isinstance(plain, list):
+        for value in plain:
+            yield from tables_in(value)

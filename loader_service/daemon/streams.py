@@ -1,0 +1,266 @@
+"""Who asked for which batch, which slot holds it, who still reads it. Rules only: no I/O, no clock.
+
+    FREE -claim-> FILLING -filled-> READY -claim-> FILLING (when its memory is needed and nobody reads it)
+                     `---failed---> FREE
+
+A batch is asked for by number. If a slot holds it, it is lent; if one is being filled with it, the stream waits for
+that; otherwise the number queues for a slot, and the slot for rows. So streams that ask for the same batch get the
+same slot. A ready slot that nobody reads stays until its memory is needed: first those behind every stream, oldest
+first, then those that some stream has still ahead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from loader_service.protocol.errors import ProtocolError
+from loader_service.protocol.messages import Failed
+
+StreamId = tuple[bytes, int]  # the client's identity, and its own number for the stream
+VIEWS = 4  # batches that one stream may keep as views; TensorFlow and Keras hold up to three
+
+
+class SlotState(Enum):
+    """Whether a slot's bytes mean anything, and whether anybody writes them. See the drawing above."""
+
+    FREE, FILLING, READY = "free", "filling", "ready"
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Instruction: have batch `n` made in this slot."""
+
+    slot: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Lend:
+    """Instruction: tell the stream that batch `n` is in this slot, which is its until it returns it."""
+
+    stream: StreamId
+    slot: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Instruction: tell the stream that batch `n` cannot be made."""
+
+    stream: StreamId
+    n: int
+    error: Failed
+
+
+Instruction = Fill | Lend | Fail
+
+
+@dataclass(eq=False)
+class _Slot:
+    number: int
+    state: SlotState = SlotState.FREE
+    n: int = -1  # the batch that it holds or is being filled with
+    readers: set[StreamId] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Reader:
+    views: int  # slots that it may keep as views
+    front: int = -1  # the last batch that it asked for
+    waits_for: set[int] = field(default_factory=set)
+    lent: set[int] = field(default_factory=set)  # slots
+
+
+class Shelf:
+    """The slots of one dataset key, and the streams that read them."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = [_Slot(number) for number in range(slots)]
+        self._free = deque(self._slots)
+        self._unread: dict[int, _Slot] = {}  # n -> a ready slot without a reader, in the order of its last return
+        self._by_n: dict[int, _Slot] = {}
+        self._waiters: dict[int, dict[StreamId, None]] = {}  # n -> who gets it when it is ready, in order
+        self._queue: deque[int] = deque()  # numbers that wait for a slot
+        self._readers: dict[StreamId, _Reader] = {}
+        self.made = 0  # batches
+        self.shared = 0  # batches lent to one more stream than they were made for
+
+    # -- streams ---------------------------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> list[StreamId]:
+        """Those that read here."""
+        return list(self._readers)
+
+    def open(self, stream: StreamId) -> int:
+        """Let a stream in. Return how many slots it may keep as views.
+
+        All streams together may keep all slots but one: there is always one to go on with.
+        """
+        spoken_for = sum(reader.views for reader in self._readers.values())
+        views = max(0, min(VIEWS, len(self._slots) - 1 - spoken_for))
+        self._readers[stream] = _Reader(views)
+        return views
+
+    def close(self, stream: StreamId) -> list[Instruction]:
+        """The stream is gone, or its client: take back what it was lent."""
+        reader = self._readers.pop(stream, None)
+        if reader is None:
+            return []
+        for n in reader.waits_for:
+            self._waiters[n].pop(stream)
+        for slot in reader.lent:
+            self._unlend(self._slots[slot], stream)
+        return self._claim()
+
+    def request(self, stream: StreamId, numbers: Iterable[int]) -> list[Instruction]:
+        """The stream wants these batches; one that it waits for already is not wanted twice."""
+        reader = self._reader(stream)
+        told: list[Instruction] = []
+        for n in numbers:
+            reader.front = n
+            slot = self._by_n.get(n)
+            if slot is not None and slot.state is SlotState.READY:
+                if slot.number not in reader.lent:
+                    self.shared += 1
+                    told.append(self._lend(slot, stream))
+                continue
+            if slot is None and not self._waiters.get(n):
+                self._queue.append(n)
+            self._waiters.setdefault(n, {})[stream] = None
+            reader.waits_for.add(n)
+        return told + self._claim()
+
+    def reset(self, stream: StreamId, keeps: Iterable[int]) -> list[Instruction]:
+        """The stream wants nothing that it waits for, and has only the slots `keeps`.
+
+        Raises:
+            ProtocolError: If one of them is not lent to it.
+        """
+        reader = self._reader(stream)
+        kept = set(keeps)
+        if not kept <= reader.lent:
+            raise ProtocolError(f"slots {sorted(kept - reader.lent)} are kept by a stream that they are not lent to")
+        for n in reader.waits_for:
+            self._waiters[n].pop(stream)
+        reader.waits_for.clear()
+        for slot in reader.lent - kept:
+            self._unlend(self._slots[slot], stream)
+        reader.lent = kept
+        return self._claim()
+
+    def returned(self, stream: StreamId, slots: Iterable[int]) -> list[Instruction]:
+        """The stream has let go of these slots.
+
+        Raises:
+            ProtocolError: If one was not lent to it; the others are taken back all the same.
+        """
+        reader = self._reader(stream)
+        wrong = []
+        for number in slots:
+            if number in reader.lent:
+                reader.lent.remove(number)
+                self._unlend(self._slots[number], stream)
+            else:
+                wrong.append(number)
+        told = self._claim()
+        if wrong:
+            raise ProtocolError(f"slots {wrong} were returned by a stream that they are not lent to")
+        return told
+
+    # -- the pool --------------------------------------------------------------------------------------------
+
+    def filled(self, number: int) -> list[Instruction]:
+        """All rows of a slot are written: lend it to those who wait."""
+        slot = self._slots[number]
+        slot.state = SlotState.READY
+        self.made += 1
+        waiters = self._waiters.pop(slot.n, {})
+        self.shared += max(0, len(waiters) - 1)
+        told: list[Instruction] = []
+        for stream in waiters:
+            self._readers[stream].waits_for.discard(slot.n)
+            told.append(self._lend(slot, stream))
+        if not slot.readers:
+            self._unread[slot.n] = slot
+        return told + self._claim()
+
+    def failed(self, number: int, error: Failed) -> list[Instruction]:
+        """The rows of a slot cannot be made: tell those who wait; nobody writes into it any more."""
+        slot = self._slots[number]
+        told: list[Instruction] = []
+        for stream in self._waiters.pop(slot.n, {}):
+            self._readers[stream].waits_for.discard(slot.n)
+            told.append(Fail(stream, slot.n, error))
+        del self._by_n[slot.n]
+        slot.state, slot.n = SlotState.FREE, -1
+        self._free.append(slot)
+        return told + self._claim()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many slots are free, being filled, ready and unread, and lent."""
+        filling = sum(slot.state is SlotState.FILLING for slot in self._slots)
+        free, unread = len(self._free), len(self._unread)
+        return {
+            "free": free,
+            "filling": filling,
+            "unread": unread,
+            "lent": len(self._slots) - free - filling - unread,
+        }
+
+    def reader_counts(self, stream: StreamId) -> dict[str, int]:
+        """Return how many batches a stream waits for, and how many slots it holds."""
+        reader = self._reader(stream)
+        return {"waits_for": len(reader.waits_for), "holds": len(reader.lent)}
+
+    # -- within ----------------------------------------------------------------------------------------------
+
+    def _reader(self, stream: StreamId) -> _Reader:
+        if stream not in self._readers:
+            raise ProtocolError(f"stream {stream[1]} is not open")
+        return self._readers[stream]
+
+    def _lend(self, slot: _Slot, stream: StreamId) -> Lend:
+        slot.readers.add(stream)
+        self._unread.pop(slot.n, None)
+        self._readers[stream].lent.add(slot.number)
+        return Lend(stream, slot.number, slot.n)
+
+    def _unlend(self, slot: _Slot, stream: StreamId) -> None:
+        slot.readers.discard(stream)
+        if not slot.readers:
+            self._unread[slot.n] = slot
+
+    def _claim(self) -> list[Instruction]:
+        """Give slots to the numbers that queue for one, oldest first."""
+        told: list[Instruction] = []
+        while self._queue:
+            n = self._queue[0]
+            if not self._waiters.get(n) or n in self._by_n:  # forgotten meanwhile; or asked for again, and served
+                if n not in self._by_n:
+                    self._waiters.pop(n, None)
+                self._queue.popleft()
+                continue
+            slot = self._spare()
+            if slot is None:
+                break
+            self._queue.popleft()
+            slot.state, slot.n = SlotState.FILLING, n
+            self._by_n[n] = slot
+            told.append(Fill(slot.number, n))
+        return told
+
+    def _spare(self) -> _Slot | None:
+        """Return a slot whose bytes nobody needs; the least needed one."""
+        if self._free:
+            return self._free.popleft()
+        if not self._unread:
+            return None
+        fronts = [reader.front for reader in self._readers.values()]
+        behind = (n for n in self._unread if all(n <= front for front in fronts))
+        slot = self._unread.pop(next(behind, next(iter(self._unread))))
+        del self._by_n[slot.n]
+        return slot

@@ -1,0 +1,1 @@
+"""What a dataset's author reads: sources, transforms, order, and how they become rows. No sockets, no processes."""

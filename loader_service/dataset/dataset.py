@@ -1,0 +1,329 @@
+"""`Dataset`: a declaration, chained; immutable; to and from plain data.
+
+Nothing is read while it is declared. It is opened, in this process, by what needs its content: `key`, `spec`,
+`compute`; a stream has it opened by a worker instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ValidationError
+
+from loader_service.dataset.declaration import Batching, Declaration, Shuffle, explain
+from loader_service.dataset.plan import Plan
+from loader_service.dataset.sources.arrays import Arrays
+from loader_service.dataset.sources.image_folder import ImageFolder
+from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
+from loader_service.dataset.sources.python import Python
+from loader_service.dataset.sources.source import Source
+from loader_service.dataset.transforms.flip import RandomFlip
+from loader_service.dataset.transforms.geometry import (
+    CenterCrop,
+    Interpolation,
+    RandomCrop,
+    RandomResizedCrop,
+    Resize,
+)
+from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.transform import Transform
+from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
+from loader_service.dataset.user_code import UserCode
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.layout import IDS
+from loader_service.protocol.spec import FieldSpec
+from loader_service.protocol.tables import TableRef, pack_strings
+
+PathLike = str | os.PathLike[str]
+Labels = Mapping[str, Any] | ArrayLike
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What to load and how: a source, transforms, an order, a batch size. Every method returns a new one.
+
+    >>> digits = Dataset.from_arrays(x=np.zeros((10, 8, 8, 1), "uint8"), y=np.arange(10))
+    >>> ds = digits.rescale(1 / 255, field="x").shuffle(seed=7).batch(4)
+    >>> {name: array.shape for name, array in ds.compute(2).items()}
+    {'x': (2, 8, 8, 1), 'y': (2,)}
+    """
+
+    declaration: Declaration
+    tables: Mapping[str, np.ndarray] = field(default_factory=dict)  # arrays that it names, by hash
+
+    # -- sources ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_image_folder(cls, path: PathLike, *, color: Literal["rgb", "grayscale"] = "rgb") -> Dataset:
+        """Read pictures from class sub-folders: `path/CLASS/any.jpg`.
+
+        Fields: `image`, uint8 (height, width, 3) RGB, or (height, width, 1) for `color="grayscale"`; `label`,
+        int64 (), the place of the class among the sorted names of the sub-folders. Pictures must be of one size,
+        unless a transform makes them so.
+        """
+        return cls._of(ImageFolder, path=_absolute(path), color=color)
+
+    @classmethod
+    def from_npy_files(
+        cls, folder: PathLike, ids: Sequence[str] | None = None, labels: Labels | None = None
+    ) -> Dataset:
+        """Read one `.npy` file a sample: `folder/ID.npy`.
+
+        Fields: `x`, as the files hold it, all alike; and `label`, where labels are given.
+
+        Args:
+            ids: File names without `.npy`; all of the folder, sorted, where None.
+            labels: A dict from id to label, or one label for each id, in their order.
+        Raises:
+            DatasetError: If an id has no label.
+        """
+        path = _absolute(folder)
+        tables: dict[str, np.ndarray] = {}
+        if ids is None and isinstance(labels, Mapping):
+            ids = list_ids(path)
+        packed = None
+        if ids is not None:
+            packed = {name: _keep(array, tables) for name, array in pack_strings([str(i) for i in ids]).items()}
+        column = None
+        if labels is not None:
+            column = _keep(_label_column(ids, labels), tables)
+        return cls._of(NpyFiles, tables, path=path, ids=packed, labels=column)
+
+    @classmethod
+    def from_arrays(cls, **fields: ArrayLike | PathLike) -> Dataset:
+        """Read rows of arrays: `from_arrays(x="x.npy", y=labels)`; all must have the same length.
+
+        A path of a `.npy` file is memory-mapped by the workers. An array in memory is copied once into shared
+        memory when a stream is opened over it.
+        """
+        if not fields:
+            raise DatasetError("from_arrays needs at least one field: from_arrays(x=..., y=...)")
+        tables: dict[str, np.ndarray] = {}
+        sources: dict[str, str | TableRef] = {}
+        for name, value in fields.items():
+            if isinstance(value, str | os.PathLike):
+                sources[name] = _absolute(value)
+            else:
+                sources[name] = _keep(_row_array(name, value), tables)
+        return cls._of(Arrays, tables, fields=sources)
+
+    @classmethod
+    def from_python(cls, attr: str | Callable[[], Any]) -> Dataset:
+        """Read your own source, named by import path: an object with `len()` and `[i]`, or what makes one.
+
+        `source[i]` returns a dict of arrays. It is imported in every worker.
+        """
+        return cls._of(Python, attr=UserCode.of(attr))
+
+    # -- transforms ------------------------------------------------------------------------------------------
+
+    def resize(
+        self, height: int, width: int, *, interpolation: Interpolation = "bilinear", field: str = "image"
+    ) -> Dataset:
+        """Scale pictures to (height, width) pixels, whatever their aspect ratio was."""
+        return self._then(Resize, height=height, width=width, interpolation=interpolation, field=field)
+
+    def center_crop(self, height: int, width: int, *, field: str = "image") -> Dataset:
+        """Cut (height, width) pixels out of the middle."""
+        return self._then(CenterCrop, height=height, width=width, field=field)
+
+    def random_crop(self, height: int, width: int, *, field: str = "image") -> Dataset:
+        """Cut (height, width) pixels out of anywhere."""
+        return self._then(RandomCrop, height=height, width=width, field=field)
+
+    def random_resized_crop(
+        self,
+        height: int,
+        width: int,
+        *,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: Interpolation = "bilinear",
+        field: str = "image",
+    ) -> Dataset:
+        """Cut out a part of `scale` of the area and of an aspect ratio in `ratio`; scale it to (height, width)."""
+        return self._then(
+            RandomResizedCrop,
+            height=height,
+            width=width,
+            scale=scale,
+            ratio=ratio,
+            interpolation=interpolation,
+            field=field,
+        )
+
+    def random_flip(self, *, horizontal: float = 0.5, vertical: float = 0.0, field: str = "image") -> Dataset:
+        """Mirror left-right and top-bottom, each with its probability."""
+        return self._then(RandomFlip, horizontal=horizontal, vertical=vertical, field=field)
+
+    def rescale(self, scale: float, offset: float = 0.0, *, field: str = "image") -> Dataset:
+        """Make it value * scale + offset, as float32."""
+        return self._then(Rescale, scale=scale, offset=offset, field=field)
+
+    def normalize(
+        self, mean: float | Sequence[float], std: float | Sequence[float], *, field: str = "image"
+    ) -> Dataset:
+        """Make it (value - mean) / std, as float32; one number each, or one for each entry of the last axis."""
+        return self._then(Normalize, mean=mean, std=std, field=field)
+
+    def one_hot(self, field: str, classes: int) -> Dataset:
+        """Turn class numbers into float32 vectors of length `classes`."""
+        return self._then(OneHot, field=field, classes=classes)
+
+    def cast(self, field: str, dtype: str) -> Dataset:
+        """Change a field's dtype."""
+        return self._then(Cast, field=field, dtype=np.dtype(dtype).name)
+
+    def map(self, function: str | Callable[..., dict[str, Any]]) -> Dataset:
+        """Call your function on every sample: a dict of arrays in, a dict of arrays out.
+
+        It is named by import path, "augment:noise", or given where it is importable. An argument named `rng`
+        receives a `numpy.random.Generator` of this sample's own; `random` and `numpy.random` are seeded too.
+
+        Raises:
+            DatasetError: If workers could not import it: a lambda, a function inside a function, one of the script.
+        """
+        return self._then(Map, function=UserCode.of(function))
+
+    # -- order and batches -----------------------------------------------------------------------------------
+
+    def shuffle(self, seed: int = 0) -> Dataset:
+        """Visit samples in a new order each epoch; `seed` sets it, and all that is random in the transforms."""
+        return self._replace(shuffle=_checked(Shuffle, seed=seed))
+
+    def batch(self, size: int, remainder: Literal["keep", "drop", "pad"] = "keep") -> Dataset:
+        """Put `size` samples into each batch.
+
+        Args:
+            remainder: What becomes of an epoch's last samples where they fill no whole batch: "keep" makes a
+                short one, "drop" leaves them out, "pad" fills it up with rows of zeros and adds the field
+                `weight`, which is 0 for them and 1 for all others.
+        """
+        return self._replace(batch=_checked(Batching, size=size, remainder=remainder))
+
+    # -- what it is ------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> str:
+        """The hash of the declaration, of what it reads, and of the user code that it names."""
+        return self.plan.key
+
+    @property
+    def spec(self) -> dict[str, FieldSpec]:
+        """Shape and dtype of each field of a row."""
+        return dict(self.plan.spec)
+
+    @property
+    def samples(self) -> int:
+        """Samples of the source."""
+        return self.plan.samples
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return self.plan.batches_per_epoch
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, where the source knows them."""
+        return list(self.plan.class_names)
+
+    def compute(self, n: int) -> dict[str, np.ndarray]:
+        """Make batch `n` in this process; `n` counts from 0 over all epochs. This is what a batch *is*."""
+        batch = self.plan.compute(n)
+        del batch[IDS]
+        return batch
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The dataset opened in this process."""
+        return Plan(self.declaration, lambda ref: self.tables[ref.table])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its plain form: what the config file holds, and messages carry. Arrays appear as hashes."""
+        return self.declaration.to_plain()
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any], tables: Mapping[str, np.ndarray] | None = None) -> Dataset:
+        """Return the dataset that `to_dict` described."""
+        return cls(Declaration.from_plain(plain), tables or {})
+
+    def __repr__(self) -> str:
+        steps: list[str] = [step.kind for step in self.declaration.transforms]
+        batch = self.declaration.batch
+        if self.declaration.shuffle:
+            steps.append(f"shuffle(seed={self.declaration.shuffle.seed})")
+        if batch:
+            steps.append(f"batch({batch.size}, {batch.remainder!r})")
+        where = getattr(self.declaration.source, "path", "")
+        return f"<Dataset {' -> '.join([f'{self.declaration.source.kind}({where})', *steps])}>"
+
+    # -- building --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _of(cls, source: type[Source], tables: Mapping[str, np.ndarray] | None = None, **options: Any) -> Dataset:
+        made: Any = _checked(source, **options)
+        return cls(Declaration(source=made), tables or {})
+
+    def _then(self, transform: type[Transform], **options: Any) -> Dataset:
+        step: Any = _checked(transform, **options)
+        return self._replace(transforms=(*self.declaration.transforms, step))
+
+    def _replace(self, **changes: Any) -> Dataset:
+        return replace(self, declaration=self.declaration.model_copy(update=changes))
+
+
+def _checked(model: type[Model], **options: Any) -> Model:
+    try:
+        return model(**options)
+    except ValidationError as error:
+        name = model.model_fields["kind"].default if "kind" in model.model_fields else model.__name__.lower()
+        raise DatasetError(f"{name}: {explain(error)}") from None
+
+
+def _absolute(path: PathLike) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _keep(array: np.ndarray, tables: dict[str, np.ndarray]) -> TableRef:
+    """Remember an array under its hash, and return the reference that the declaration holds."""
+    ref = TableRef.of(array)
+    tables[ref.table] = array
+    return ref
+
+
+def _row_array(name: str, value: Any) -> np.ndarray:
+    array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+    if array.ndim == 0 or array.dtype.kind not in "biufc":
+        raise DatasetError(
+            f"from_arrays: {name!r} is {array.dtype} {array.shape}, expected numbers with one row for each sample"
+        )
+    return array
+
+
+def _label_column(ids: Sequence[str] | None, labels: Labels) -> np.ndarray:
+    """Return one label for each id, as an array.
+
+    Raises:
+        DatasetError: If one is missing, or there are too many or too few.
+    """
+    if isinstance(labels, Mapping):
+        assert ids is not None, "ids were listed before"
+        missing = [name for name in ids if name not in labels]
+        if missing:
+            raise DatasetError(
+                f"{len(missing):,} of {len(ids):,} ids have no label: {', '.join(map(repr, missing[:3]))}"
+                f"{', ...' if len(missing) > 3 else ''}"
+            )
+        labels = [labels[name] for name in ids]
+    elif ids is not None and len(np.asarray(labels)) != len(ids):
+        raise DatasetError(f"{len(ids):,} ids and {len(np.asarray(labels)):,} labels: expected one for each")
+    return _row_array("labels", labels)

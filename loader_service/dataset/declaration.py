@@ -1,0 +1,96 @@
+"""A dataset as plain data: what the chained methods build, the TOML file holds, and messages carry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loader_service.dataset.sources.arrays import Arrays
+from loader_service.dataset.sources.image_folder import ImageFolder
+from loader_service.dataset.sources.npy_files import NpyFiles
+from loader_service.dataset.sources.python import Python
+from loader_service.dataset.transforms.flip import RandomFlip
+from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, RandomResizedCrop, Resize
+from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
+from loader_service.dataset.user_code import UserCode
+from loader_service.protocol.errors import DatasetError
+
+AnySource = Annotated[ImageFolder | NpyFiles | Arrays | Python, Field(discriminator="kind")]
+AnyTransform = Annotated[
+    Resize | CenterCrop | RandomCrop | RandomResizedCrop | RandomFlip | Rescale | Normalize | Cast | OneHot | Map,
+    Field(discriminator="kind"),
+]
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shuffle(_Plain):
+    """A new order each epoch, the same for the same seed."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class Batching(_Plain):
+    """How many rows a batch has, and what becomes of an epoch's last, short one."""
+
+    size: Annotated[int, Field(ge=1, lt=2**31)]  # rows
+    remainder: Literal["keep", "drop", "pad"] = "keep"
+
+
+class Declaration(_Plain):
+    """All that a dataset is, apart from the content of what it names."""
+
+    source: AnySource
+    transforms: tuple[AnyTransform, ...] = ()
+    shuffle: Shuffle | None = None
+    batch: Batching | None = None
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Declaration:
+        """Validate plain data.
+
+        Raises:
+            DatasetError: Names the key that is wrong, and what was expected of it.
+        """
+        try:
+            return cls.model_validate(plain)
+        except ValidationError as error:
+            raise DatasetError(explain(error)) from None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain data: dicts, lists, strings, numbers."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of order and augmentation; 0 where nothing is shuffled."""
+        return self.shuffle.seed if self.shuffle else 0
+
+    def user_code(self) -> list[UserCode]:
+        """Return every user module that the dataset names."""
+        return self.source.user_code() + [step.function for step in self.transforms if isinstance(step, Map)]
+
+    def key(self, index: dict[str, str]) -> str:
+        """Return the dataset's key; `index` holds the hash of each array of the source's index."""
+        parts = [self.to_plain(), index, [code.digest() for code in self.user_code()]]
+        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first thing that is wrong, in a sentence.
+
+    >>> try: Batching(size=0)
+    ... except ValidationError as error: print(explain(error))
+    size: input should be greater than or equal to 1, got 0
+    """
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]}, got {first['input']!r}".removeprefix(": ")

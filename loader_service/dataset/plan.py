@@ -1,0 +1,331 @@
+"""The declared chain -> the steps that run, for any rows of any batch.
+
+    columns    fields that the source reads for many samples at once, if all their transforms are vectorised:
+               one read into the rows of a task, then each transform over all of them
+    samples    all other fields: one sample after the other, while it is in the cache
+
+Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
+shape and dtype stay as they are gets the row to write into, and the steps after it work there, in place.
+
+`Plan.fill` is a pure function of (n, start, stop): the order gives the sample ids, and random numbers depend on
+(seed, epoch, position). `Dataset.compute` and every worker run this same code; how rows are cut into tasks cannot
+be seen in the bytes.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loader_service.dataset.collate import put
+from loader_service.dataset.declaration import Declaration
+from loader_service.dataset.draws import stream_key, uniforms
+from loader_service.dataset.order import OrderCache
+from loader_service.dataset.sources.python import PythonReader
+from loader_service.dataset.sources.source import Index, Reader, ReadTable
+from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
+from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
+from loader_service.protocol.layout import IDS, IDS_SPEC
+from loader_service.protocol.spec import FieldSpec, Spec
+from loader_service.protocol.tables import TableRef
+
+WEIGHT = "weight"  # float32 (): what `remainder="pad"` adds; 0 in padding rows
+Rows = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform, where it stands in the chain, and whether its result is written into the row."""
+
+    number: int
+    transform: FieldTransform
+    into_row: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field that is read and transformed for all rows of a task at once."""
+
+    field: str
+    source_spec: FieldSpec
+    steps: tuple[Step, ...]
+    read_into_row: bool
+
+
+class Plan:
+    """An opened dataset in one process: what it looks like, and how any of its rows are made."""
+
+    def __init__(self, declaration: Declaration, table: ReadTable, index: Index | None = None) -> None:
+        if declaration.batch is None:
+            raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
+        self.declaration = declaration
+        self.index = declaration.source.make_index(table) if index is None else index
+        self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
+        self.key = declaration.key({name: ref.table for name, ref in self.index_refs.items()})
+        self.class_names = declaration.source.class_names(self.index)
+        try:
+            self._reader: Reader = declaration.source.reader(self.index, table)
+        except (OSError, DatasetError) as error:
+            if isinstance(error, DatasetError):
+                raise
+            raise DatasetError(f"the source cannot be opened: {error}") from error
+        self.samples = len(self._reader)
+        self.batch_size = declaration.batch.size
+        self.shuffled = declaration.shuffle is not None
+        self.batches_per_epoch = self._count_batches()
+        self._order = OrderCache(self.samples, declaration.seed if self.shuffled else None)
+        self._draw_keys: dict[tuple[int, int], int] = {}
+        specs = self._declare()
+        self._compile(specs)
+        self.spec: dict[str, FieldSpec] = dict(specs[-1])
+        self._adds_weight = declaration.batch.remainder == "pad" and WEIGHT not in self.spec
+        if self._adds_weight:
+            self.spec[WEIGHT] = FieldSpec((), "float32")
+        self.inputs, self.targets = default_roles(self.spec)
+
+    def rows(self, n: int) -> int:
+        """Return how many rows batch `n` has, padding included."""
+        if self._remainder == "pad":
+            return self.batch_size
+        return min(self.batch_size, self.samples - (n % self.batches_per_epoch) * self.batch_size)
+
+    def fill(self, n: int, start: int, stop: int, out: Rows) -> None:
+        """Make the rows start .. stop - 1 of batch `n`.
+
+        Args:
+            out: For each field and for `ids`, an array of shape (stop - start, *field shape). Its content is
+                taken as uninitialised.
+        Raises:
+            SampleError: If a sample cannot be made; it is named, with its file.
+            SpecMismatch: If a sample does not fit the spec.
+        """
+        epoch, batch = divmod(n, self.batches_per_epoch)
+        first = batch * self.batch_size + start
+        filled = max(0, min(batch * self.batch_size + stop, self.samples) - first)
+        if filled < stop - start:
+            self._pad(filled, out)
+            out = {name: rows[:filled] for name, rows in out.items()}
+        if not filled:
+            return
+        positions = np.arange(first, first + filled, dtype=np.int64)
+        ids = self._order.ids(epoch, first, first + filled)
+        out[IDS][...] = ids
+        if self._adds_weight:
+            out[WEIGHT][...] = 1
+        if self._reads_rows:
+            self._fill_by_user(ids, out)
+            return
+        draws = self._draw(epoch, positions)
+        for column in self._columns:
+            self._fill_column(column, ids, draws, out[column.field])
+        if self._sample_fields:
+            self._fill_samples(epoch, ids, positions, draws, out)
+
+    def compute(self, n: int) -> dict[str, np.ndarray]:
+        """Make batch `n` here and now, ids included: the definition that every other way must equal."""
+        rows = self.rows(n)
+        specs = {**self.spec, IDS: IDS_SPEC}
+        out = {name: np.empty((rows, *field.shape), field.dtype) for name, field in specs.items()}
+        self.fill(n, 0, rows, out)
+        return out
+
+    # -- compiling -------------------------------------------------------------------------------------------
+
+    @property
+    def _remainder(self) -> str:
+        assert self.declaration.batch is not None, "checked when the plan was made"
+        return self.declaration.batch.remainder
+
+    def _count_batches(self) -> int:
+        if self.samples < self.batch_size and self._remainder != "pad":
+            raise DatasetError(
+                f"batch size {self.batch_size:,} is larger than the dataset ({self.samples:,} samples): "
+                f'use .batch({self.samples}), or remainder="pad" to fill the one batch up with rows of weight 0'
+            )
+        whole, rest = divmod(self.samples, self.batch_size)
+        return whole + (1 if rest and self._remainder != "drop" else 0)
+
+    def _declare(self) -> list[Spec]:
+        """Return the spec of the source, and after each transform; a user's function is run once to find its."""
+        specs: list[Spec] = [self._reader.spec]
+        chain = self.declaration.transforms
+        for number, transform in enumerate(chain):
+            if isinstance(transform, Map):
+                sample = self._sample(0, number + 1)
+                specs.append(transform.spec_of(sample))
+            else:
+                specs.append(transform.declare(specs[-1]))
+        return specs
+
+    def _sample(self, epoch: int, steps: int) -> dict[str, Any]:
+        """Return the first sample after `steps` transforms, with the random numbers of position 0."""
+        position = np.zeros(1, np.int64)
+        draws = self._draw(epoch, position)
+        with self._naming(0):
+            sample = self._reader.read(0, frozenset(self._reader.spec))
+            for number, transform in enumerate(self.declaration.transforms[:steps]):
+                if isinstance(transform, SampleTransform):
+                    sample = transform.apply(sample, self._draw_key(epoch, number), 0)
+                else:
+                    name = transform.field
+                    sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)
+        return sample
+
+    def _compile(self, specs: list[Spec]) -> None:
+        chain = self.declaration.transforms
+        self._reads_rows = not chain and isinstance(self._reader, PythonReader) and self._reader.reads_rows
+        mapped = max((number for number, step in enumerate(chain) if isinstance(step, SampleTransform)), default=-1)
+        steps: dict[int, Step] = {}
+        columns: list[Column] = []
+        for field in specs[-1]:
+            numbers = [k for k, step in enumerate(chain) if isinstance(step, FieldTransform) and step.field == field]
+            own = self._steps_of(field, [k for k in numbers if k > mapped], specs)
+            steps |= own
+            source = self._reader.spec.get(field)
+            vectorised = all(step.transform.vectorised for step in own.values())
+            if mapped < 0 and field in self._reader.columns and vectorised and source is not None:
+                in_place = all(step.into_row and step.transform.in_place for step in own.values())
+                columns.append(Column(field, source, tuple(own.values()), in_place and source == specs[-1][field]))
+        self._columns = tuple(columns)
+        done = {column.field for column in columns}
+        self._sample_fields = tuple(field for field in specs[-1] if field not in done)
+        self._read_fields = frozenset(self._reader.spec if mapped >= 0 else self._sample_fields)
+        self._sample_steps: list[tuple[int, FieldTransform | SampleTransform, bool]] = [
+            (number, transform, number in steps and steps[number].into_row)
+            for number, transform in enumerate(chain)
+            if isinstance(transform, SampleTransform) or transform.field not in done
+        ]
+
+    def _steps_of(self, field: str, numbers: list[int], specs: list[Spec]) -> dict[int, Step]:
+        """Return the steps of one field; from the last that changes its spec on, they write into the row."""
+        chain = self.declaration.transforms
+        steps: dict[int, Step] = {}
+        into_row = True
+        for number in reversed(numbers):
+            transform = chain[number]
+            assert isinstance(transform, FieldTransform), "only field transforms have numbers here"
+            into_row = into_row and specs[number + 1][field] == specs[-1][field]
+            steps[number] = Step(number, transform, into_row)
+            into_row = into_row and transform.in_place
+        return dict(sorted(steps.items()))
+
+    # -- filling ---------------------------------------------------------------------------------------------
+
+    def _pad(self, filled: int, out: Rows) -> None:
+        for rows in out.values():
+            rows[filled:] = 0
+        out[IDS][filled:] = -1
+
+    def _draw_key(self, epoch: int, number: int) -> int:
+        key = self._draw_keys.get((epoch, number))
+        if key is None:
+            if len(self._draw_keys) > 1000:
+                self._draw_keys.clear()
+            key = self._draw_keys[epoch, number] = stream_key("draws", self.declaration.seed, epoch, number)
+        return key
+
+    def _draw(self, epoch: int, positions: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
+        """Return the random numbers of each transform, of shape (rows, draws)."""
+        return {
+            number: uniforms(self._draw_key(epoch, number), positions, transform.draws)
+            for number, transform in enumerate(self.declaration.transforms)
+            if isinstance(transform, FieldTransform)
+        }
+
+    def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, rows: np.ndarray) -> None:
+        values = rows
+        if not column.read_into_row:
+            values = np.empty((len(ids), *column.source_spec.shape), column.source_spec.dtype)
+        self._reader.read_column(column.field, ids, values)
+        try:
+            for step in column.steps:
+                values = step.transform.apply(values, draws[step.number], rows if step.into_row else None)
+        except Exception:
+            self._blame(column, ids, draws)
+            raise
+        if values is not rows:
+            rows[...] = values
+
+    def _blame(self, column: Column, ids: NDArray[np.int64], draws: Any) -> None:
+        """Raise the error of the first sample that fails alone."""
+        for row, sample_id in enumerate(ids.tolist()):
+            with self._naming(sample_id):
+                values = np.empty((1, *column.source_spec.shape), column.source_spec.dtype)
+                self._reader.read_column(column.field, ids[row : row + 1], values)
+                for step in column.steps:
+                    values = step.transform.apply(values, draws[step.number][row : row + 1], None)
+
+    def _fill_samples(
+        self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], draws: Any, out: Rows
+    ) -> None:
+        read, fields, steps = self._reader.read, self._sample_fields, self._sample_steps
+        for number, (sample_id, position) in enumerate(zip(ids.tolist(), positions.tolist(), strict=True)):
+            with self._naming(sample_id):
+                rows = {field: out[field][number] for field in fields}
+                sample = read(sample_id, self._read_fields)
+                for step, transform, into_row in steps:
+                    if isinstance(transform, SampleTransform):
+                        sample = transform.apply(sample, self._draw_key(epoch, step), position)
+                    else:
+                        name = transform.field
+                        row = rows[name] if into_row else None
+                        sample[name] = transform.apply(sample[name], draws[step][number], row)
+                self._collate(sample, rows)
+
+    def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray]) -> None:
+        for field, row in rows.items():
+            if field not in sample:
+                raise SpecMismatch(f"field {field!r} is missing; the sample has {list(sample)}")
+            if sample[field] is not row:
+                put(row, sample[field], field)
+
+    def _fill_by_user(self, ids: NDArray[np.int64], out: Rows) -> None:
+        assert isinstance(self._reader, PythonReader), "only a user's source fills rows itself"
+        try:
+            self._reader.read_rows(ids, {field: out[field] for field in self._reader.spec})
+        except Exception as error:
+            named = SampleError(f"samples {ids[0]} .. {ids[-1]}, read_rows: {type(error).__name__}: {error}")
+            named.add_note(traceback.format_exc())
+            raise named from error
+
+    def _naming(self, sample_id: int) -> _Naming:
+        return _Naming(self._reader, sample_id)
+
+
+class _Naming:
+    """Turns whatever a sample raises into an error that names it; costs nothing while nothing is raised."""
+
+    __slots__ = ("_reader", "_sample_id")
+
+    def __init__(self, reader: Reader, sample_id: int) -> None:
+        self._reader, self._sample_id = reader, sample_id
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, SampleError):
+            return
+        told = str(error) if isinstance(error, LoaderError) else f"{type(error).__name__}: {error}"
+        make = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
+        named = make(f"sample {self._sample_id} ({self._reader.describe(self._sample_id)}): {told}")
+        if not isinstance(error, LoaderError):
+            named.add_note("".join(traceback.format_exception(error)))
+        raise named from error
+
+
+def default_roles(spec: Spec) -> tuple[list[str], list[str]]:
+    """Return the fields that a model gets as inputs and as targets, unless told otherwise.
+
+    >>> default_roles({"image": FieldSpec((8, 8, 3), "uint8"), "label": FieldSpec((), "int64")})
+    (['image'], ['label'])
+    """
+    targets = [name for name in ("label", "y") if name in spec][:1]
+    inputs = [name for name in ("image", "x") if name in spec][:1]
+    return inputs or [name for name in spec if name not in (*targets, WEIGHT)], targets

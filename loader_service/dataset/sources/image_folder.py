@@ -1,0 +1,160 @@
+"""Pictures in class sub-folders: `flowers/roses/17.jpg` has the label of "roses"."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import FieldSpec, Spec
+from loader_service.protocol.tables import PackedStrings, pack_strings
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+JPEG_MAGIC = b"\xff\xd8\xff"
+
+
+class ImageFolder(Source):
+    """Sub-folders are classes, in the order of their names; pictures lie in them, at any depth."""
+
+    kind: Literal["image_folder"] = "image_folder"
+    path: str  # absolute
+    color: Literal["rgb", "grayscale"] = "rgb"
+
+    def make_index(self, table: ReadTable) -> Index:
+        """List all pictures, sorted by class and path."""
+        classes = self._classes()
+        paths: list[str] = []
+        sizes: list[int] = []
+        labels: list[int] = []
+        for label, name in enumerate(classes):
+            for path, size in sorted(_pictures(os.path.join(self.path, name))):  # noqa: PTH118 - a million times
+                paths.append(os.path.relpath(path, self.path))
+                sizes.append(size)
+                labels.append(label)
+        if not paths:
+            raise DatasetError(
+                f"folder {self.path!r} holds no pictures in its class sub-folders ({', '.join(classes)}); "
+                f"files ending in {', '.join(SUFFIXES)} are read"
+            )
+        return {
+            **as_sub_index("paths", pack_strings(paths)),
+            **as_sub_index("classes", pack_strings(classes)),
+            "sizes": np.asarray(sizes, np.int64),
+            "label": np.asarray(labels, np.int64),
+        }
+
+    def _classes(self) -> list[str]:
+        root = Path(self.path)
+        if not root.is_dir():
+            raise DatasetError(
+                f"folder {self.path!r} does not exist" if not root.exists() else f"{self.path!r} is no folder"
+            )
+        classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        if not classes:
+            what = "is empty" if not any(root.iterdir()) else "has no sub-folders"
+            raise DatasetError(f"folder {self.path!r} {what}: expected a sub-folder of pictures for each class")
+        return classes
+
+    def reader(self, index: Index, table: ReadTable) -> ImageFolderReader:
+        """Open the folder."""
+        return ImageFolderReader(self, index)
+
+    def class_names(self, index: Index) -> list[str]:
+        """Return the names of the sub-folders."""
+        names = PackedStrings(sub_index(index, "classes"))
+        return [os.fsdecode(names[number]) for number in range(len(names))]
+
+
+def _pictures(folder: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _pictures(entry.path)
+            elif entry.name.lower().endswith(SUFFIXES):
+                yield entry.path, entry.stat().st_size
+
+
+class ImageFolderReader:
+    """Decodes pictures: JPEG with libjpeg-turbo, all else with OpenCV; as stored, Exif orientation not applied."""
+
+    columns = frozenset({"label"})
+
+    def __init__(self, source: ImageFolder, index: Index) -> None:
+        self._root = os.fsencode(source.path) + b"/"
+        self._gray = source.color == "grayscale"
+        self._paths = PackedStrings(sub_index(index, "paths"))
+        self._labels = index["label"]
+        first = self.read(0, frozenset({"image"}))["image"]
+        self.spec: Spec = {"image": FieldSpec.of(first), "label": FieldSpec((), "int64")}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Return the picture, uint8 (height, width, channels), and its label."""
+        sample: dict[str, Any] = {}
+        if "image" in fields:
+            with open(self._root + self._paths[sample_id], "rb", buffering=0) as file:
+                sample["image"] = decode_image(file.read(), gray=self._gray)
+        if "label" in fields:
+            sample["label"] = self._labels[sample_id]
+        return sample
+
+    def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
+        """Read labels."""
+        np.take(self._labels, ids, out=out)
+
+    def describe(self, sample_id: int) -> str:
+        """Return the picture's path."""
+        return os.fsdecode(self._root + self._paths[sample_id])
+
+
+def decode_image(encoded: bytes, *, gray: bool) -> np.ndarray:
+    """Return a picture as uint8 (height, width, 3) RGB, or (height, width, 1).
+
+    Raises:
+        DatasetError: If the bytes are no picture, or only a part of one.
+    """
+    if encoded.startswith(JPEG_MAGIC):
+        try:
+            pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, colorspace="GRAY" if gray else "RGB", strict=True)
+        except ValueError as error:
+            return _decode_rare_jpeg(encoded, gray=gray, reason=str(error))
+        return pixels
+    flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB
+    decoded = _opencv_decode(encoded, flags)
+    if decoded is None:
+        what = "the file is empty" if not encoded else f"its {len(encoded):,} bytes are no picture that can be decoded"
+        raise DatasetError(what)
+    return decoded[:, :, None] if gray else decoded
+
+
+def _decode_rare_jpeg(encoded: bytes, *, gray: bool, reason: str) -> np.ndarray:
+    """Decode what libjpeg-turbo cannot turn into RGB (CMYK), and refuse what is damaged."""
+    damaged = any(word in reason.lower() for word in ("premature", "corrupt", "truncat", "extraneous", "bogus"))
+    decoded = None if damaged else _opencv_decode(encoded, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
+    if decoded is None:
+        raise DatasetError(f"the JPEG is damaged: {reason}")
+    return decoded[:, :, None] if gray else decoded
+
+
+def _opencv_decode(encoded: bytes, flags: int) -> np.ndarray | None:
+    if not encoded:
+        return None
+    try:
+        decoded: np.ndarray | None = cv2.imdecode(
+            np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error:
+        return None
+    return decoded

@@ -1,0 +1,204 @@
+"""One `.npy` file a sample: `folder/ID.npy`, and a label for each id. The best known Keras generator's case.
+
+The header is parsed once. Every file must begin with the same header bytes, so reading a sample is open, one `preadv`
+of header and body, close; the body goes straight into its row.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
+from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
+from loader_service.protocol.spec import FieldSpec, Spec
+from loader_service.protocol.tables import PackedStrings, TableRef, pack_strings
+
+MAGIC = b"\x93NUMPY"
+MAX_HEADER = 4096  # bytes; NumPy writes 128 for all but wild structured dtypes
+
+
+class NpyFiles(Source):
+    """Fields `x` and, where labels were given, `label`."""
+
+    kind: Literal["npy_files"] = "npy_files"
+    path: str  # absolute
+    ids: dict[str, TableRef] | None = None  # packed strings; None: all files, sorted
+    labels: TableRef | None = None  # one row for each id
+
+    def make_index(self, table: ReadTable) -> Index:
+        """List the files, or look up those that `ids` name."""
+        if self.ids is None:
+            names = list_ids(self.path)
+        else:
+            packed = PackedStrings({name: table(ref) for name, ref in self.ids.items()})
+            names = [os.fsdecode(packed[number]) for number in range(len(packed))]
+        sizes = np.empty(len(names), np.int64)
+        for number, name in enumerate(names):
+            try:
+                sizes[number] = os.stat(f"{self.path}/{name}.npy").st_size  # noqa: PTH116 - a million times
+            except FileNotFoundError:
+                raise DatasetError(f"id {name!r} has no file {self.path}/{name}.npy") from None
+        index: Index = {**as_sub_index("ids", pack_strings(names)), "sizes": sizes}
+        if self.labels is not None:
+            index["label"] = table(self.labels)
+            if len(index["label"]) != len(names):
+                raise DatasetError(f"{len(names):,} ids and {len(index['label']):,} labels: expected one for each")
+        return index
+
+    def reader(self, index: Index, table: ReadTable) -> NpyFilesReader:
+        """Open the folder, and parse the first file's header."""
+        return NpyFilesReader(self.path, index)
+
+
+def list_ids(folder: str) -> list[str]:
+    """Return the names of all `.npy` files of a folder, without the suffix, sorted.
+
+    Raises:
+        DatasetError: If there is no folder, or nothing in it.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise DatasetError(f"folder {folder!r} does not exist")
+    names = sorted(entry.name[:-4] for entry in os.scandir(path) if entry.name.endswith(".npy"))
+    if not names:
+        raise DatasetError(f"folder {folder!r} is empty: it holds no .npy files")
+    return names
+
+
+@dataclass(frozen=True)
+class NpyHeader:
+    """What a `.npy` file says before its numbers."""
+
+    raw: bytes
+    spec: FieldSpec
+    fortran_order: bool
+    big_endian: bool
+
+    @classmethod
+    def parse(cls, start: bytes) -> NpyHeader:
+        """Read a header from the first bytes of a file.
+
+        Raises:
+            DatasetError: If it is none, or describes what cannot be a row.
+        """
+        if not start.startswith(MAGIC) or len(start) < 12:
+            raise DatasetError("it is no .npy file: it does not begin with NumPy's mark")
+        wide = start[6] >= 2
+        (length,) = struct.unpack_from("<I" if wide else "<H", start, 8)
+        begin = 12 if wide else 10
+        if begin + length > len(start):
+            raise DatasetError(f"its header of {length:,} bytes is cut off, or longer than {MAX_HEADER:,}")
+        try:
+            fields = ast.literal_eval(start[begin : begin + length].decode("utf-8" if start[6] >= 3 else "latin1"))
+            dtype, shape, fortran = (
+                np.dtype(fields["descr"]),
+                tuple(fields["shape"]),
+                bool(fields["fortran_order"]),
+            )
+            spec = FieldSpec(shape, dtype.newbyteorder("=").name)
+        except (ValueError, SyntaxError, KeyError, TypeError) as error:
+            raise DatasetError(f"its header cannot be used: {error}") from error
+        return cls(bytes(start[: begin + length]), spec, fortran and len(shape) > 1, not dtype.isnative)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the body's bytes are those of the row."""
+        return not self.fortran_order and not self.big_endian
+
+
+class NpyFilesReader:
+    """Reads bodies straight into rows, and checks every header against the first one."""
+
+    def __init__(self, folder: str, index: Index) -> None:
+        self._root = os.fsencode(folder) + b"/"
+        self._ids = PackedStrings(sub_index(index, "ids"))
+        self._labels = index.get("label")
+        with open(self._path(0), "rb") as file:
+            try:
+                self._header = NpyHeader.parse(file.read(MAX_HEADER))
+            except DatasetError as error:
+                raise DatasetError(f"{self.describe(0)}: {error}") from error
+        self._found = bytearray(len(self._header.raw))
+        spec = {"x": self._header.spec}
+        if self._labels is not None:
+            spec["label"] = FieldSpec(self._labels.shape[1:], self._labels.dtype.name)
+        self.spec: Spec = spec
+        self.columns = frozenset(spec)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def describe(self, sample_id: int) -> str:
+        """Return the path of a sample's file."""
+        return os.fsdecode(self._path(sample_id))
+
+    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Return the array, and its label."""
+        sample: dict[str, Any] = {}
+        if "x" in fields:
+            sample["x"] = np.empty(self._header.spec.shape, self._header.spec.dtype)
+            self._read_body(sample_id, sample["x"])
+        if "label" in fields and self._labels is not None:
+            sample["label"] = self._labels[sample_id]
+        return sample
+
+    def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
+        """Read many arrays, or labels."""
+        if field == "label":
+            assert self._labels is not None, "only a declared field is read"
+            np.take(self._labels, ids, axis=0, out=out)
+            return
+        for row, sample_id in enumerate(ids.tolist()):
+            try:
+                self._read_body(sample_id, out[row : row + 1])
+            except (OSError, DatasetError) as error:
+                raise SampleError(f"sample {sample_id} ({self.describe(sample_id)}): {error}") from error
+
+    def _path(self, sample_id: int) -> bytes:
+        return self._root + self._ids[sample_id] + b".npy"
+
+    def _read_body(self, sample_id: int, out: np.ndarray) -> None:
+        """Read one file's numbers into `out`, which is contiguous and has their size."""
+        if not self._header.direct:
+            self._read_converted(sample_id, out)
+            return
+        fd = os.open(self._path(sample_id), os.O_RDONLY)
+        try:
+            count = os.preadv(fd, [self._found, out.data], 0)
+        finally:
+            os.close(fd)
+        if self._found != self._header.raw:
+            self._refuse_header(sample_id)
+        expected = len(self._header.raw) + self._header.spec.nbytes
+        if count != expected:
+            raise DatasetError(f"it is {expected - count:,} bytes short of the {expected:,} that its header promises")
+
+    def _read_converted(self, sample_id: int, out: np.ndarray) -> None:
+        """Read a Fortran-ordered or big-endian file, which NumPy itself turns round."""
+        with open(self._path(sample_id), "rb") as file:
+            found = file.read(len(self._header.raw))
+        if found != self._header.raw:
+            self._found[:] = found.ljust(len(self._found))
+            self._refuse_header(sample_id)
+        try:
+            out.reshape(self._header.spec.shape)[...] = np.load(self._path(sample_id), allow_pickle=False)
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+
+    def _refuse_header(self, sample_id: int) -> None:
+        """Say how this file differs from the first one."""
+        with open(self._path(sample_id), "rb") as file:
+            found = NpyHeader.parse(file.read(MAX_HEADER))
+        raise SpecMismatch(
+            f"it holds {found.spec}{' in Fortran order' if found.fortran_order else ''}, "
+            f"its siblings {self._header.spec}{' in Fortran order' if self._header.fortran_order else ''} "
+            f"({self.describe(0)}): all files of a source must be alike"
+        )

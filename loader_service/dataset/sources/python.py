@@ -1,0 +1,83 @@
+"""A user's own source, named by import path: anything with `len(source)` and `source[i]`.
+
+`source[i]` returns a dict of arrays. A source that defines `read_rows(ids, out)` is asked for many rows at once,
+and writes each field of them into `out[field]`, of shape (len(ids), *shape).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loader_service.dataset.sources.source import Index, ReadTable, Source
+from loader_service.dataset.user_code import UserCode
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import FieldSpec, Spec
+
+
+class Python(Source):
+    """An object, or a class or function that makes one when it is called without arguments."""
+
+    kind: Literal["python"] = "python"
+    attr: UserCode
+
+    def make_index(self, table: ReadTable) -> Index:
+        """Take the length as the fingerprint; the code's own hash is in the key too."""
+        return {"length": np.asarray([len(self._open())], np.int64)}
+
+    def reader(self, index: Index, table: ReadTable) -> PythonReader:
+        """Import the source in this process."""
+        return PythonReader(self._open(), self.attr.name)
+
+    def user_code(self) -> list[UserCode]:
+        """Name the module."""
+        return [self.attr]
+
+    def _open(self) -> Any:
+        found = self.attr.load()
+        if isinstance(found, type) or not hasattr(found, "__getitem__"):
+            if not callable(found):
+                raise DatasetError(f"{self.attr.name!r} is {type(found).__name__}, expected len() and [i]")
+            found = found()
+        for method in ("__len__", "__getitem__"):
+            if not hasattr(found, method):
+                raise DatasetError(f"{self.attr.name!r} gave {type(found).__name__}, which has no {method}")
+        if len(found) < 1:
+            raise DatasetError(f"{self.attr.name!r} is empty: its length is {len(found)}")
+        return found
+
+
+class PythonReader:
+    """Calls the user's object."""
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source, self._name = source, name
+        self._length = len(source)
+        first = self.read(0, frozenset())
+        self.spec: Spec = {field: FieldSpec.of(value) for field, value in first.items()}
+        self.columns: frozenset[str] = frozenset()
+        self.reads_rows = hasattr(source, "read_rows")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Return the whole sample: a user's `source[i]` makes all of its fields at once."""
+        sample = self._source[sample_id]
+        if not isinstance(sample, dict) or not sample:
+            raise DatasetError(f"{self._name}[{sample_id}] is {type(sample).__name__}, expected a dict of arrays")
+        return {field: np.asarray(value) for field, value in sample.items()}
+
+    def read_rows(self, ids: NDArray[np.int64], out: dict[str, np.ndarray]) -> None:
+        """Have the user's object fill many rows."""
+        self._source.read_rows(ids, out)
+
+    def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
+        """Never called: there are no columns."""
+        raise AssertionError(f"a python source has no column {field!r}")
+
+    def describe(self, sample_id: int) -> str:
+        """Return how the sample is named in Python."""
+        return f"{self._name}[{sample_id}]"

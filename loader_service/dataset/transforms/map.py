@@ -1,0 +1,69 @@
+"""A user's own function as a transform: a dict of arrays in, a dict of arrays out.
+
+Its random numbers are pinned down before each call, so that a row that is made again is the same row: NumPy's and
+Python's global generators are seeded, and a function that names an argument `rng` is handed a generator of its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from loader_service.dataset.transforms.transform import Sample, SampleTransform
+from loader_service.dataset.user_code import UserCode
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import FieldSpec, Spec
+
+
+class Map(SampleTransform):
+    """Call a function on every sample."""
+
+    kind: Literal["map"] = "map"
+    function: UserCode
+
+    @cached_property
+    def _call(self) -> Any:
+        function = self.function.load()
+        if not callable(function):
+            raise DatasetError(f"map: {self.function.name!r} is {type(function).__name__}, expected a function")
+        return function
+
+    @cached_property
+    def _takes_rng(self) -> bool:
+        try:
+            return "rng" in inspect.signature(self._call).parameters
+        except ValueError:  # a builtin without a signature
+            return False
+
+    def declare(self, spec: Spec) -> Spec:
+        """Refuse: what a user's function returns is found by running it (plan.py)."""
+        raise DatasetError("map: the spec is known only from a first sample")
+
+    def spec_of(self, sample: Sample) -> Spec:
+        """Return the spec of a sample that the function returned."""
+        return {name: FieldSpec.of(value) for name, value in sample.items()}
+
+    def apply(self, sample: Sample, key: int, position: int) -> Sample:
+        """Call the function on one sample."""
+        seed_globals(key, position)
+        if self._takes_rng:
+            rng = np.random.Generator(np.random.Philox(key=[key, position]))
+            mapped = self._call(sample, rng=rng)
+        else:
+            mapped = self._call(sample)
+        if not isinstance(mapped, dict) or not mapped:
+            raise DatasetError(
+                f"map: {self.function.name!r} returned {type(mapped).__name__}, expected a dict of arrays"
+            )
+        return {name: np.asarray(value) for name, value in mapped.items()}
+
+
+def seed_globals(key: int, position: int) -> None:
+    """Seed Python's and NumPy's global generators for one sample."""
+    seed = (key + position * 0x9E3779B97F4A7C15) % 2**64
+    random.seed(seed)
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32])

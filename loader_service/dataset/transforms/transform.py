@@ -1,0 +1,85 @@
+"""What a transform is: it declares the spec of what it returns, then runs; it draws from given numbers alone.
+
+Two kinds. A `FieldTransform` turns one field's value into another, for one sample or, where it is vectorised, for a
+whole column of rows. A `SampleTransform` turns a whole sample into another.
+
+`out` is the row (or the rows) in shared memory: a transform that is handed one writes there, so that the last step
+of a chain is also the copy into the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import FieldSpec, Spec
+
+Draws = NDArray[np.float64]  # numbers in [0, 1), of shape (draws,) for a sample, (rows, draws) for a column
+Sample = dict[str, Any]
+Pixels = Annotated[int, Field(ge=1, le=65536)]
+
+
+class Transform(BaseModel):
+    """One declared step of a dataset; immutable, and plain data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+
+    def declare(self, spec: Spec) -> Spec:
+        """Return the spec of the samples that this step returns, given that of those it takes.
+
+        Raises:
+            DatasetError: If the step cannot work on such samples.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must declare its spec")
+
+
+class FieldTransform(Transform):
+    """A step that acts on one field, and leaves the others alone."""
+
+    draws: ClassVar[int] = 0  # numbers in [0, 1) that it wants for each sample
+    vectorised: ClassVar[bool] = False  # `apply` also takes a column, with one more axis in front
+    in_place: ClassVar[bool] = False  # `out` may be the value itself
+
+    field: str = "image"
+
+    def declare(self, spec: Spec) -> Spec:
+        """Replace the spec of this step's field."""
+        if self.field not in spec:
+            raise DatasetError(f"{self.kind}: there is no field {self.field!r}; the sample has {list(spec)}")
+        return {**spec, self.field: self.declare_field(spec[self.field])}
+
+    def declare_field(self, field: FieldSpec) -> FieldSpec:
+        """Return what `apply` makes of such a field."""
+        raise NotImplementedError(f"{type(self).__name__} must declare its field")
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Return the new value; in `out`, where that is given and fits."""
+        raise NotImplementedError(f"{type(self).__name__} must apply itself")
+
+
+class SampleTransform(Transform):
+    """A step that acts on whole samples."""
+
+    def apply(self, sample: Sample, key: int, position: int) -> Sample:
+        """Return the new sample; `key` and `position` are all that its random numbers may depend on."""
+        raise NotImplementedError(f"{type(self).__name__} must apply itself")
+
+
+def image_field(transform: FieldTransform, field: FieldSpec) -> tuple[int, int, int]:
+    """Return (height, width, channels) of a picture's field.
+
+    Raises:
+        DatasetError: If the field is no picture.
+    """
+    if len(field.shape) != 3:
+        raise DatasetError(
+            f"{transform.kind}: field {transform.field!r} is {field}, expected a picture (height, width, channels)"
+        )
+    height, width, channels = field.shape
+    return height, width, channels

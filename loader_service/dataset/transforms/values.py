@@ -1,0 +1,131 @@
+"""Change values, not places: rescale, normalize, cast, one-hot. All of them vectorised over a task's rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from loader_service.dataset.transforms.transform import Draws, FieldTransform
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import FieldSpec
+
+Number = float | int
+
+
+def _target(value: np.ndarray, dtype: Any, out: np.ndarray | None) -> np.ndarray:
+    """Return where to write: `out` if it fits, else fresh memory."""
+    return out if out is not None and out.shape == value.shape else np.empty(value.shape, dtype)
+
+
+class Rescale(FieldTransform):
+    """value * scale + offset, as float32. `rescale(1 / 255)` brings a picture to 0 .. 1."""
+
+    vectorised: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
+    kind: Literal["rescale"] = "rescale"
+    scale: float
+    offset: float = 0.0
+
+    def declare_field(self, field: FieldSpec) -> FieldSpec:
+        """Become float32."""
+        return FieldSpec(field.shape, "float32")
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Rescale one value or a column."""
+        target = _target(value, np.float32, out)
+        np.multiply(value, np.float32(self.scale), out=target, dtype=np.float32, casting="unsafe")
+        if self.offset:
+            np.add(target, np.float32(self.offset), out=target)
+        return target
+
+
+class Normalize(FieldTransform):
+    """(value - mean) / std, as float32; one number for all, or one for each entry of the last axis."""
+
+    vectorised: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
+    kind: Literal["normalize"] = "normalize"
+    mean: Number | tuple[float, ...]
+    std: Number | tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _not_zero(self) -> Self:
+        if not np.all(np.asarray(self.std) > 0):
+            raise ValueError(f"std {self.std} must be above 0")
+        return self
+
+    def declare_field(self, field: FieldSpec) -> FieldSpec:
+        """Become float32."""
+        for name in ("mean", "std"):
+            numbers = np.shape(getattr(self, name))
+            if numbers and (not field.shape or numbers[0] != field.shape[-1]):
+                raise DatasetError(
+                    f"normalize: {name} has {numbers[0]} numbers, field {self.field!r} is {field}: "
+                    "expected one number, or one for each entry of the last axis"
+                )
+        return FieldSpec(field.shape, "float32")
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Normalize one value or a column."""
+        target = _target(value, np.float32, out)
+        scale = 1 / np.asarray(self.std, np.float32)
+        np.subtract(value, np.asarray(self.mean, np.float32), out=target, dtype=np.float32, casting="unsafe")
+        np.multiply(target, scale, out=target)
+        return target
+
+
+class Cast(FieldTransform):
+    """Change the dtype, as `numpy.ndarray.astype` does."""
+
+    vectorised: ClassVar[bool] = True
+    kind: Literal["cast"] = "cast"
+    dtype: str
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        try:
+            FieldSpec((), np.dtype(self.dtype).name)
+        except TypeError as error:
+            raise ValueError(f"{self.dtype!r} is no NumPy dtype") from error
+        return self
+
+    def declare_field(self, field: FieldSpec) -> FieldSpec:
+        """Replace the dtype."""
+        return FieldSpec(field.shape, np.dtype(self.dtype).name)
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Cast one value or a column."""
+        target = _target(value, self.dtype, out)
+        np.copyto(target, value, casting="unsafe")
+        return target
+
+
+class OneHot(FieldTransform):
+    """A class number becomes a vector of zeros with a one at its place, as float32."""
+
+    vectorised: ClassVar[bool] = True
+    kind: Literal["one_hot"] = "one_hot"
+    field: str = "label"
+    classes: Annotated[int, Field(ge=1, le=2**24)]
+
+    def declare_field(self, field: FieldSpec) -> FieldSpec:
+        """Add an axis of `classes`."""
+        if np.dtype(field.dtype).kind not in "iu":
+            raise DatasetError(f"one_hot: field {self.field!r} is {field}, expected whole numbers")
+        return FieldSpec((*field.shape, self.classes), "float32")
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Encode one value or a column."""
+        labels = np.asarray(value)
+        outside = (labels < 0) | (labels >= self.classes)
+        if outside.any():
+            raise DatasetError(
+                f"one_hot: label {labels[outside].flat[0]} in field {self.field!r}, expected 0 .. {self.classes - 1}"
+            )
+        shape = (*labels.shape, self.classes)
+        target = out if out is not None and out.shape == shape else np.empty(shape, np.float32)
+        target[...] = 0
+        target.reshape(-1, self.classes)[np.arange(labels.size), labels.reshape(-1)] = 1
+        return target

@@ -1,0 +1,139 @@
+"""Users' functions and classes, named by import path: what travels is "module:attribute" and a folder.
+
+A lambda, a function inside a function, or one of the running script has no such name. That is said before anything
+starts, with its file and line, and with what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from loader_service.protocol.errors import DatasetError
+
+NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+
+class UserCode(BaseModel):
+    """An import path, and the folder that its module is found in when that is no installed package."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=NAME)]
+    root: str | None = None
+
+    @classmethod
+    def of(cls, target: str | Callable[..., Any]) -> UserCode:
+        """Return how workers will find `target`, a "module:attribute" or something importable.
+
+        Raises:
+            DatasetError: If workers could not import it.
+        """
+        name = target if isinstance(target, str) else _import_path(target)
+        module, colon, attribute = name.partition(":")
+        if not (module and colon and attribute):
+            raise DatasetError(f'{name!r} is no import path: expected "module:attribute", as in "augment:noise"')
+        return cls(name=name, root=_root_of(module, name))
+
+    def load(self) -> Any:
+        """Import the module, and return the attribute.
+
+        Raises:
+            DatasetError: If either cannot be had; the import's own error is the cause.
+        """
+        module_name, _, attribute = self.name.partition(":")
+        if self.root is not None and self.root not in sys.path:
+            sys.path.insert(0, self.root)
+            importlib.invalidate_caches()
+        try:
+            found: Any = importlib.import_module(module_name)
+        except Exception as error:
+            raise DatasetError(f"{self.name!r}: module {module_name!r} cannot be imported: {error!r}") from error
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise DatasetError(f"{self.name!r}: module {module_name!r} has no attribute {attribute!r}")
+            found = getattr(found, part)
+        return found
+
+    def digest(self) -> str:
+        """Return the hash of the module's source: changed code makes another dataset."""
+        origin = _origin(self.name.partition(":")[0], self.root)
+        if origin is None or not origin.is_file():
+            return "no source"
+        return hashlib.blake2b(origin.read_bytes(), digest_size=16).hexdigest()
+
+
+def _import_path(target: Callable[..., Any]) -> str:
+    """Return "module:attribute" of a function or class."""
+    module = getattr(target, "__module__", None)
+    attribute = getattr(target, "__qualname__", None)
+    if module is None or attribute is None:
+        raise DatasetError(
+            f"{target!r} has no import path, so workers cannot find it: "
+            'write a function in a module, and name it: .map("augment:noise")'
+        )
+    where = f"{attribute!r} ({_file_and_line(target)})"
+    if "<lambda>" in attribute:
+        raise DatasetError(
+            f"{where} is a lambda, which workers cannot import: write it as a function in a module, "
+            'for example augment.py, and name it: .map("augment:noise")'
+        )
+    if "<locals>" in attribute:
+        raise DatasetError(
+            f"{where} is defined inside a function, so workers cannot import it: move it to the top level of a module."
+        )
+    if module == "__main__":
+        raise DatasetError(
+            f"{where} is defined in the script or notebook that is running, which workers do not import: "
+            f'move it into a module, for example augment.py, and name it: .map("augment:{attribute}")'
+        )
+    return f"{module}:{attribute}"
+
+
+def _file_and_line(target: Callable[..., Any]) -> str:
+    try:
+        code = inspect.unwrap(target).__code__
+        return f"{code.co_filename}, line {code.co_firstlineno}"
+    except AttributeError:
+        return "file unknown"
+
+
+def _origin(module: str, root: str | None) -> Path | None:
+    """Return the file of a module, without importing it (its parent packages are)."""
+    if root is not None:
+        path = Path(root, *module.split("."))
+        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(found.origin) if found is not None and found.origin else None
+
+
+def _root_of(module: str, name: str) -> str | None:
+    """Return the folder to put on a worker's path; None for what any interpreter of this installation finds."""
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise DatasetError(f"{name!r}: module {module!r} cannot be found: {error}") from error
+    if found is None:
+        raise DatasetError(
+            f"{name!r}: there is no module {module!r} on this interpreter's path: "
+            "is it misspelt, or in a folder that is not on PYTHONPATH?"
+        )
+    if not found.origin or found.origin in ("built-in", "frozen"):
+        return None
+    origin = Path(found.origin).absolute()
+    depth = module.count(".") + (1 if origin.name == "__init__.py" else 0)
+    root = origin.parents[depth]
+    return None if "site-packages" in root.parts or root == Path(inspect.__file__).parent else str(root)

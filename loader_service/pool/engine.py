@@ -1,0 +1,150 @@
+"""The local engine: starts the template, has it fork workers, kills those that must go.
+
+It decides nothing about work. What it tells the daemon are two facts: a worker was started, a worker has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from loader_service.protocol.address import Address
+from loader_service.protocol.errors import ProtocolError
+from loader_service.protocol.lifeline import Lifeline, PeerGone
+from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
+
+# One thread for each library, no GPU, no block buffering of prints: what a worker's environment says.
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@dataclass(frozen=True)
+class Started:
+    """Fact: the worker runs; it has yet to join."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Fact: the worker is dead; `how` says of what, in words."""
+
+    worker: int
+    how: str
+
+
+class LocalEngine:
+    """Worker processes of this machine.
+
+    After `close`, neither the template nor any worker is left.
+    """
+
+    def __init__(self, address: Address) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._template = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "loader_service.pool.template",
+                    str(theirs.fileno()),
+                    str(address),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,  # the daemon's own stdout carries its ready line, and nothing else
+                env={**os.environ, **ENVIRONMENT},
+            )
+        self._lifeline = Lifeline(ours)
+        self._handles: dict[int, int] = {}  # worker -> pidfd
+        self._asked: set[int] = set()  # workers that were asked for and have not been started yet
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when `facts` has something to tell."""
+        return self._lifeline.fileno()
+
+    def start(self, worker: int) -> None:
+        """Ask for a worker; `Started` follows, or `Ended` if the template is gone."""
+        self._asked.add(worker)
+        try:
+            self._lifeline.send(StartWorker(worker))
+        except PeerGone:
+            return  # `facts` will meet the end of file
+
+    def kill(self, worker: int) -> None:
+        """Kill a worker; `Ended` follows."""
+        handle = self._handles.get(worker)
+        if handle is not None:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    def facts(self) -> list[Started | Ended]:
+        """Return what has happened since the last call.
+
+        Raises:
+            PeerGone: If the template has died: workers that it forked are killed, and have ended.
+        """
+        facts: list[Started | Ended] = []
+        while (packet := self._lifeline.recv(wait=False)) is not None:
+            message, fd = packet
+            match message:
+                case WorkerStarted():
+                    assert fd is not None, "a pidfd comes with every worker"
+                    self._handles[message.worker] = fd
+                    self._asked.discard(message.worker)
+                    facts.append(Started(message.worker, message.pid))
+                case WorkerEnded():
+                    os.close(self._handles.pop(message.worker))
+                    facts.append(Ended(message.worker, how_it_ended(message.status)))
+                case _:
+                    raise ProtocolError(f"the template sent {message!r}")
+        return facts
+
+    def close(self, patience: float = 5.0) -> list[int]:
+        """End the template and every worker. Return the workers that this ended."""
+        ended = [*self._handles, *self._asked]
+        self._lifeline.close()
+        for handle in self._handles.values():
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        try:
+            self._template.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._template.kill()
+            self._template.wait()
+        for handle in self._handles.values():
+            _wait_for_end(handle, patience)
+            os.close(handle)
+        self._handles.clear()
+        self._asked.clear()
+        return ended
+
+
+def _wait_for_end(handle: int, patience: float) -> None:
+    """Wait until the process behind a pidfd is dead: it writes nothing any more."""
+    select.select([handle], [], [], patience)
+
+
+def how_it_ended(status: int) -> str:
+    """Return a wait status in words.
+
+    >>> how_it_ended(9), how_it_ended(256)
+    ('killed by SIGKILL', 'ended with exit code 1')
+    """
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"

@@ -1,0 +1,281 @@
+"""Which rows to which worker, and what to do again when one is lost. Rules only: no socket, clock or process.
+
+    job      the rows of one slot, until each is filled or has failed
+    piece    a range of rows of one job
+    task     some pieces, given to one worker: part of a large batch, or a run of several small ones
+
+A task is cut to take some milliseconds, by the time that earlier rows of its dataset took; but never to more than a
+fair share of what is waiting, so that the workers finish a batch together. Each worker has a second task at hand
+while it works on the first. Pieces come back to the front of the queue when their worker is lost; a piece that was
+being worked on then is suspect: it runs alone, in halves, until a single sample has killed DEATHS workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import SampleError
+from loader_service.protocol.messages import Failed, FillRows
+
+DEPTH = 2  # tasks that a worker has at hand
+SHORTEST = 0.001  # seconds; below this, messages cost more than they bring
+LONGEST = 0.008  # seconds
+ATTEMPTS = 2  # of rows that raise
+DEATHS = 3  # of workers, before a single row is blamed
+
+
+@dataclass(eq=False)
+class Job:
+    """The rows of one slot."""
+
+    dataset: int
+    arena: int
+    slot: int
+    n: int
+    missing: int  # rows neither filled nor failed
+    error: Failed | None = None
+
+
+@dataclass(eq=False)
+class Piece:
+    """Rows start .. stop - 1 of a job."""
+
+    job: Job
+    start: int
+    stop: int
+    raised: int = 0  # times that it ended in an exception
+    deaths: int = 0  # workers that died while it was alone in a task, and one row long
+    suspect: bool = False  # its worker died: it must run alone
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return self.stop - self.start
+
+
+@dataclass(eq=False)
+class _Worker:
+    #: task number -> its pieces; in the order in which the worker runs them
+    tasks: dict[int, list[Piece]] = field(default_factory=dict)
+    retiring: bool = False
+
+
+class Scheduler:
+    """The pool's work: what waits, what runs where, how long rows take."""
+
+    def __init__(self) -> None:
+        self._workers: dict[int, _Worker] = {}
+        self._waiting: dict[int, deque[Piece]] = {}  # dataset -> pieces, oldest first
+        self._waiting_rows: dict[int, int] = {}
+        self._turn: deque[int] = deque()  # datasets, the next one to be served in front
+        self._row_seconds: dict[int, float] = {}  # dataset -> what a row takes, smoothed
+        self._next_task = 0
+        self.redone = 0  # rows given to a worker once more
+
+    # -- workers ---------------------------------------------------------------------------------------------
+
+    def worker_joined(self, worker: int) -> None:
+        """Give it tasks from now on."""
+        self._workers[worker] = _Worker()
+
+    def worker_retired(self, worker: int) -> bool:
+        """Give it no further tasks. Return whether it was known here; `dismissable` tells when it may go."""
+        if worker not in self._workers:
+            return False
+        self._workers[worker].retiring = True
+        return True
+
+    def dismissable(self) -> list[int]:
+        """Return the retired workers that have no task left; each once."""
+        found = [number for number, worker in self._workers.items() if worker.retiring and not worker.tasks]
+        for number in found:
+            del self._workers[number]
+        return found
+
+    def worker_lost(self, worker: int) -> list[Job]:
+        """It is dead for certain: its rows are to be made again. Return the jobs that this ended."""
+        lost = self._workers.pop(worker, None)
+        if lost is None:
+            return []
+        ended: list[Job] = []
+        for number, pieces in enumerate(reversed(list(lost.tasks.values()))):
+            was_running = number == len(lost.tasks) - 1
+            for piece in reversed(pieces):
+                self.redone += piece.rows
+                if was_running:
+                    ended += self._suspect(piece, alone=len(pieces) == 1)
+                else:
+                    ended += self._requeue(piece)
+        return ended
+
+    def load(self) -> dict[int, int]:
+        """Return how many tasks each worker has that is given tasks."""
+        return {number: len(worker.tasks) for number, worker in self._workers.items() if not worker.retiring}
+
+    # -- work ------------------------------------------------------------------------------------------------
+
+    def fill(self, dataset: int, arena: int, slot: int, n: int, rows: int) -> None:
+        """Have rows 0 .. rows - 1 of batch `n` made in `slot`."""
+        if dataset not in self._waiting:
+            self._waiting[dataset] = deque()
+            self._waiting_rows[dataset] = 0
+            self._turn.append(dataset)
+        self._waiting[dataset].append(Piece(Job(dataset, arena, slot, n, rows), 0, rows))
+        self._waiting_rows[dataset] += rows
+
+    def rows_filled(self, worker: int, task: int, seconds: float) -> list[Job]:
+        """A task is done. Return the jobs that this ended."""
+        pieces = self._take_task(worker, task)
+        rows = sum(piece.rows for piece in pieces)
+        if rows:
+            dataset = pieces[0].job.dataset
+            took = seconds / rows
+            before = self._row_seconds.get(dataset, took)
+            self._row_seconds[dataset] = before + 0.3 * (took - before)
+        return self._account(pieces)
+
+    def rows_failed(self, worker: int, task: int, piece: int, error: Failed) -> list[Job]:
+        """Piece number `piece` of a task raised: those before it are filled, those after it not begun."""
+        pieces = self._take_task(worker, task)
+        if piece >= len(pieces):
+            return self._account(pieces)
+        culprit = pieces[piece]
+        ended: list[Job] = []
+        for untouched in reversed(pieces[piece + 1 :]):
+            ended += self._requeue(untouched)
+        culprit.raised += 1
+        self.redone += culprit.rows
+        if culprit.raised < ATTEMPTS:
+            ended += self._requeue(culprit)
+        else:
+            ended += self._fail(culprit, error)
+        return ended + self._account(pieces[:piece])
+
+    def forget(self, dataset: int) -> None:
+        """Nobody wants this dataset's rows any more; tasks that run end as they will."""
+        self._waiting.pop(dataset, None)
+        self._waiting_rows.pop(dataset, None)
+        self._row_seconds.pop(dataset, None)
+        if dataset in self._turn:
+            self._turn.remove(dataset)
+
+    def is_writing(self, dataset: int) -> bool:
+        """Whether a worker may still write into this dataset's slots."""
+        return any(
+            pieces[0].job.dataset == dataset for worker in self._workers.values() for pieces in worker.tasks.values()
+        )
+
+    def assign(self) -> list[tuple[int, FillRows]]:
+        """Hand out what can be handed out: (worker, task) pairs."""
+        assigned = []
+        while any(self._waiting.values()):
+            free = [
+                (len(worker.tasks), number)
+                for number, worker in self._workers.items()
+                if len(worker.tasks) < DEPTH and not worker.retiring
+            ]
+            if not free:
+                break
+            worker = min(free)[1]
+            pieces = self._cut(self._next_dataset())
+            task, self._next_task = self._next_task, self._next_task + 1
+            self._workers[worker].tasks[task] = pieces
+            job = pieces[0].job
+            rows = [(piece.job.slot, piece.job.n, piece.start, piece.stop) for piece in pieces]
+            assigned.append((worker, FillRows(task, job.dataset, job.arena, rows)))
+        return assigned
+
+    # -- within ----------------------------------------------------------------------------------------------
+
+    def _next_dataset(self) -> int:
+        """Take turns among the datasets that have work waiting."""
+        while True:
+            dataset = self._turn[0]
+            self._turn.rotate(-1)
+            if self._waiting[dataset]:
+                return dataset
+
+    def _cut(self, dataset: int) -> list[Piece]:
+        """Take a task's pieces off the queue. All belong to one dataset, and so to one arena."""
+        queue = self._waiting[dataset]
+        wanted = self._task_rows(dataset, queue[0].rows)
+        pieces: list[Piece] = []
+        while queue and wanted > 0:
+            piece = queue[0]
+            alone = piece.suspect or piece.rows >= 1.5 * wanted  # by itself, or cut: then it is all of the task
+            if pieces and alone:
+                break
+            if piece.rows >= 1.5 * wanted and not piece.suspect:
+                queue[0] = Piece(piece.job, piece.start + wanted, piece.stop, piece.raised)
+                piece.stop = piece.start + wanted
+            else:
+                queue.popleft()
+            self._waiting_rows[dataset] -= piece.rows
+            pieces.append(piece)
+            if alone:
+                break
+            wanted -= piece.rows
+        return pieces
+
+    def _task_rows(self, dataset: int, batch_rows: int) -> int:
+        """Return how many rows the next task should have."""
+        workers = max(1, sum(not worker.retiring for worker in self._workers.values()))
+        row_seconds = self._row_seconds.get(dataset)
+        if row_seconds is None:  # nothing known: the first batch is made by all workers together
+            return max(1, math.ceil(batch_rows / workers))
+        row_seconds = max(row_seconds, 1e-9)
+        share = self._waiting_rows[dataset] / (2 * workers)
+        return max(1, math.ceil(min(max(share, SHORTEST / row_seconds), LONGEST / row_seconds)))
+
+    def _take_task(self, worker: int, task: int) -> list[Piece]:
+        known = self._workers.get(worker)
+        return known.tasks.pop(task, []) if known else []
+
+    def _account(self, pieces: Iterable[Piece]) -> list[Job]:
+        ended = []
+        for piece in pieces:
+            piece.job.missing -= piece.rows
+            if piece.job.missing == 0:
+                ended.append(piece.job)
+        return ended
+
+    def _requeue(self, piece: Piece) -> list[Job]:
+        """Put a piece back in front; unless its batch has failed meanwhile, or nobody wants its dataset."""
+        if piece.job.error is not None:
+            return self._account([piece])
+        dataset = piece.job.dataset
+        if dataset in self._waiting:
+            self._waiting[dataset].appendleft(piece)
+            self._waiting_rows[dataset] += piece.rows
+        return []
+
+    def _fail(self, culprit: Piece, error: Failed) -> list[Job]:
+        """A batch cannot be made: none of its rows is worth a task any more."""
+        job = culprit.job
+        job.error = error
+        abandoned = [culprit]
+        queue = self._waiting.get(job.dataset, deque())
+        for piece in [piece for piece in queue if piece.job is job]:
+            queue.remove(piece)
+            self._waiting_rows[job.dataset] -= piece.rows
+            abandoned.append(piece)
+        return self._account(abandoned)
+
+    def _suspect(self, piece: Piece, *, alone: bool) -> list[Job]:
+        """Treat a piece whose worker died: it may be the reason."""
+        piece.suspect = True
+        if piece.rows > 1:
+            middle = (piece.start + piece.stop) // 2
+            rest = Piece(piece.job, middle, piece.stop, piece.raised, suspect=True)
+            piece.stop = middle
+            return self._requeue(rest) + self._requeue(piece)
+        if alone:
+            piece.deaths += 1
+        if piece.deaths < DEATHS:
+            return self._requeue(piece)
+        told = f"row {piece.start} of batch {piece.job.n}: {DEATHS} workers died while each made it alone"
+        return self._fail(piece, failed(SampleError(told)))

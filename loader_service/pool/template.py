@@ -1,0 +1,103 @@
+"""The process that workers are forked from: imports done, one thread, no socket but its lifeline to the daemon.
+
+    daemon --exec--> template --fork--> worker, worker, ...
+
+A worker is ready some milliseconds after it is asked for, and shares the imported pages with all others. Nothing
+here may start a thread or open a ZeroMQ context, since neither survives a fork. The template reaps its children and
+says so: a worker that it reported as ended writes nowhere any more. It ends with the daemon, at end-of-file, and its
+workers with it.
+
+    python -m loader_service.pool.template FD ADDRESS
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from loader_service.pool.worker import run_worker
+from loader_service.protocol.address import Address
+from loader_service.protocol.lifeline import Lifeline, PeerGone
+from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
+
+
+def main(fd: int, address: str) -> None:
+    """Fork workers on demand, and report their ends, until the daemon hangs up."""
+    daemon = Lifeline(socket.socket(fileno=fd))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group: the daemon decides
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    assert threads == 1, f"the template has {threads} threads: a library started some when it was imported"
+    gc.freeze()  # or each worker's first collection would copy all of these pages
+    workers: dict[int, int] = {}
+    while True:
+        readable, _, _ = select.select([daemon.fileno(), wake_read], [], [])
+        try:
+            if wake_read in readable:
+                os.read(wake_read, 4096)
+                _reap(daemon, workers)
+            if daemon.fileno() in readable:
+                packet = daemon.recv(wait=True)
+                if packet is not None and isinstance(packet[0], StartWorker):
+                    workers[_fork(daemon, packet[0].worker, address)] = packet[0].worker
+        except PeerGone:
+            return  # the workers' own lifelines have ended as well; PR_SET_PDEATHSIG takes those that do not look
+
+
+def _reap(daemon: Lifeline, workers: dict[int, int]) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        daemon.send(WorkerEnded(workers.pop(pid), status))
+
+
+def _fork(daemon: Lifeline, worker: int, address: str) -> int:
+    template = os.getpid()
+    go, told = os.pipe()  # the daemon must know a worker before it knocks
+    pid = os.fork()
+    if pid == 0:
+        daemon.close()
+        os.close(told)
+        os.read(go, 1)
+        _run_child(address, template)
+    handle = os.pidfd_open(pid)  # before it can be reaped: nobody else can have this pid yet
+    try:
+        daemon.send(WorkerStarted(worker, pid), handle)
+    finally:
+        for fd in (handle, go, told):
+            os.close(fd)
+    return pid
+
+
+def _run_child(address: str, template: int) -> NoReturn:
+    """Be a worker; never return into the template's code."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        run_worker(Address.parse(address), template)
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,183 @@
+"""The child's main loop: tasks in, rows written, "rows filled" out.
+
+A worker knows datasets and arenas by the daemon's numbers. It decides nothing: which rows, into which slot, comes
+with the task. Libraries run single-threaded in it, it sees no GPU, and it dies with the daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import zmq
+
+from loader_service import __version__
+from loader_service.dataset.declaration import Declaration
+from loader_service.dataset.plan import Plan
+from loader_service.protocol.address import Address
+from loader_service.protocol.arena import map_memory, memory_of, slot_arrays
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import DatasetError, LoaderError, ProtocolError
+from loader_service.protocol.layout import Layout
+from loader_service.protocol.lifeline import PeerGone
+from loader_service.protocol.link import Link
+from loader_service.protocol.messages import (
+    CloseDataset,
+    DatasetOpened,
+    DatasetRefused,
+    FillRows,
+    Leave,
+    OpenDataset,
+    RowsFailed,
+    RowsFilled,
+    ShareArena,
+    ShareTable,
+    WorkerJoined,
+)
+from loader_service.protocol.tables import TableStore
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def run_worker(address: Address, template: int) -> None:
+    """Work until the daemon says `Leave`, or is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a belt: a task may run long, and not look
+    if os.getppid() != template:
+        return
+    cv2.setNumThreads(1)
+    link = Link(address, "worker", __version__)
+    with contextlib.suppress(PeerGone):
+        Worker(link).run()
+
+
+@dataclass
+class _Open:
+    """A dataset as this worker has it."""
+
+    plan: Plan
+    layout: Layout
+    slots: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # arrays over each slot, made when needed
+
+
+class Worker:
+    """What one process of the pool knows: open datasets, mapped arenas, tables."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._tables = TableStore()
+        self._arenas: dict[int, np.ndarray] = {}
+        self._datasets: dict[int, _Open] = {}
+
+    def run(self) -> None:
+        """Do as told, in the order of the messages."""
+        poller = zmq.Poller()
+        poller.register(self._link.socket, zmq.POLLIN)
+        poller.register(self._link.lifeline.fileno(), zmq.POLLIN)
+        self._link.send(WorkerJoined())
+        while True:
+            message = self._link.recv()
+            if message is None:
+                poller.poll()
+                self._take_shared()
+            elif isinstance(message, Leave):
+                return
+            else:
+                self._do(message)
+
+    def _do(self, message: Any) -> None:
+        match message:
+            case FillRows():
+                self._fill(message)
+            case OpenDataset():
+                self._open(message)
+            case CloseDataset():
+                self._datasets.pop(message.dataset, None)
+                self._arenas.pop(message.dataset, None)
+            case _:
+                raise ProtocolError(f"a worker was sent {message!r}")
+
+    def _take_shared(self) -> None:
+        """Take what the daemon handed over; raises PeerGone when it is gone."""
+        while (packet := self._link.recv_shared()) is not None:
+            message, fd = packet
+            match message:
+                case ShareTable():
+                    self._tables.adopt(message.table, fd)
+                case ShareArena():
+                    self._arenas[message.arena] = map_memory(fd, message.nbytes, writable=True)
+                    os.close(fd)
+                case _:
+                    raise ProtocolError(f"a worker was handed {message!r}")
+
+    def _open(self, message: OpenDataset) -> None:
+        """Open a dataset: with an index, quietly; without, make the index and tell what the dataset is."""
+        self._take_shared()
+        try:
+            index = {name: self._tables.array(ref) for name, ref in message.index.items()}
+            plan = Plan(Declaration.from_plain(message.declaration), self._tables.array, index or None)
+            layout = Layout.of(plan.spec, plan.batch_size)
+        except Exception as error:
+            self._link.send(DatasetRefused(message.dataset, failed(_explained(error))))
+            return
+        self._datasets[message.dataset] = _Open(plan, layout)
+        if not message.index:
+            self._tell(message.dataset, plan)
+
+    def _tell(self, dataset: int, plan: Plan) -> None:
+        for name, ref in plan.index_refs.items():
+            if ref.table not in self._tables:
+                with memory_of(plan.index[name], name) as fd:
+                    self._link.lifeline.send(ShareTable(ref.table), fd)
+                    self._tables.adopt(ref.table, os.dup(fd))
+        self._link.send(
+            DatasetOpened(
+                dataset=dataset,
+                key=plan.key,
+                spec=plan.spec,
+                batch_size=plan.batch_size,
+                samples=plan.samples,
+                batches_per_epoch=plan.batches_per_epoch,
+                shuffled=plan.shuffled,
+                inputs=plan.inputs,
+                targets=plan.targets,
+                class_names=plan.class_names,
+                index=plan.index_refs,
+            )
+        )
+
+    def _fill(self, message: FillRows) -> None:
+        dataset = self._datasets.get(message.dataset)
+        if message.arena not in self._arenas:
+            self._take_shared()
+        began = time.perf_counter()
+        number = 0
+        try:
+            if dataset is None:
+                raise ProtocolError(f"dataset {message.dataset} was named before it was opened")
+            for number, (slot, n, start, stop) in enumerate(message.pieces):  # noqa: B007 - read where it failed
+                arrays = dataset.slots.get(slot)
+                if arrays is None:
+                    arrays = slot_arrays(self._arenas[message.arena], dataset.layout, slot)
+                    dataset.slots[slot] = arrays
+                dataset.plan.fill(n, start, stop, {name: rows[start:stop] for name, rows in arrays.items()})
+        except Exception as error:
+            self._link.send(RowsFailed(message.task, number, failed(_explained(error))))
+        else:
+            self._link.send(RowsFilled(message.task, time.perf_counter() - began))
+
+
+def _explained(error: Exception) -> LoaderError:
+    """Return what the client will see; our own errors say all themselves, others bring their traceback."""
+    if isinstance(error, LoaderError):
+        return error
+    explained = DatasetError(f"{type(error).__name__}: {error}")
+    explained.add_note("".join(traceback.format_exception(error)))
+    return explained

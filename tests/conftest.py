@@ -1,0 +1,30 @@
+"""What every test gets: an address of its own, and a look behind it for what it left."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.leftovers import MARKER, Leftovers
+
+
+@pytest.fixture
+def nothing_left(monkeypatch):
+    """Fail a test that leaves a process, a descriptor or a mapping behind."""
+    monkeypatch.setenv(MARKER, uuid.uuid4().hex)
+    before = Leftovers.now()
+    yield
+    before.fail_on_more()
+
+
+@pytest.fixture
+def address(monkeypatch):
+    """An address that no daemon holds; it is the default one, too, for the length of the test."""
+    folder = Path(tempfile.mkdtemp(prefix="ls-", dir="/tmp"))  # short: a socket's path has 107 bytes
+    monkeypatch.setenv("LOADER_SERVICE_ADDRESS", f"ipc://{folder}/daemon")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", os.fspath(folder))
+    yield f"ipc://{folder}/daemon"
+    shutil.rmtree(folder, ignore_errors=True)
