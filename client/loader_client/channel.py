@@ -9,7 +9,6 @@ Every socket call is made under one lock. The leader polls descriptors only, out
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import threading
@@ -45,11 +44,40 @@ PATIENCE = 600.0  # seconds that one batch may take
 class Receiver(Protocol):
     """A stream, as its channel sees it. All of these are called under the channel's lock."""
 
+    @property
+    def arena(self) -> int | None:
+        """The arena that its slots lie in, once it is open."""
+
     def receive(self, message: Any) -> None:
         """Take a message in."""
 
     def flush(self) -> None:
         """Send what is to be sent: slots to return, numbers to ask for."""
+
+
+class _Bell:
+    """Wakes one thread, from anywhere: a finalizer may run inside any lock, so this takes none."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._rung = False
+
+    def ring(self) -> None:
+        """Wake the thread, now or when it next waits."""
+        if not self._rung:
+            self._rung = True
+            os.eventfd_write(self._fd, 1)
+
+    def wait(self) -> None:
+        """Sleep until somebody rings."""
+        os.eventfd_read(self._fd)
+
+    def clear(self) -> None:
+        """From here on, the next ring wakes the thread once more."""
+        self._rung = False
+
+    def __del__(self) -> None:
+        os.close(self._fd)
 
 
 class Channel:
@@ -67,12 +95,11 @@ class Channel:
         self._shared: set[str] = set()
         self.arenas: dict[int, np.ndarray] = {}
         self._lost: LoaderError | None = None
-        self._closing = False
+        self._closing = self._hung_up = False
         self._poll = select.poll()
         self._poll.register(self._link.zmq_fd, select.POLLIN)
         self._poll.register(self._link.lifeline.fileno(), select.POLLIN)
-        self._nudge = os.eventfd(0, os.EFD_CLOEXEC)
-        self._nudged = False
+        self._bell = _Bell()
         self._sleepy = threading.Thread(target=self._give_back, name="loader-client", daemon=True)
         self._sleepy.start()
 
@@ -86,11 +113,12 @@ class Channel:
             return number
 
     def unregister(self, number: int) -> None:
-        """Forget a stream; the last one of a closing channel closes it."""
+        """Forget a stream; and its memory, if it was the last one over it."""
         with self._turn:
             self._receivers.pop(number, None)
-            if self._closing and not self._receivers:
-                self._hang_up()
+            used = {receiver.arena for receiver in self._receivers.values()}
+            for arena in self.arenas.keys() - used:
+                del self.arenas[arena]
 
     def share_table(self, ref: TableRef, array: np.ndarray) -> None:
         """Hand an array over, once."""
@@ -102,10 +130,15 @@ class Channel:
                 self._shared.add(ref.table)
 
     def send(self, message: Any) -> None:
-        """Send a message; under the lock, by a receiver, or on its own."""
+        """Send a message."""
         with self._turn:  # an RLock: a receiver that is flushed holds it already
             self._check()
             self._link.send(message)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody is at the other end."""
+        return self._lost is not None
 
     def wait(self, done: Callable[[], bool], what: str) -> float:
         """Take messages in until `done()`. Return the seconds that it took.
@@ -132,16 +165,17 @@ class Channel:
 
     def nudge(self) -> None:
         """A slot is to be returned: see to it soon. Safe in a finalizer."""
-        if not self._nudged:
-            self._nudged = True
-            os.eventfd_write(self._nudge, 1)
+        self._bell.ring()
 
     def close(self) -> None:
-        """Hang up, at once, or when the last array over a slot is gone."""
-        with self._turn:
-            self._closing = True
-            if not self._receivers:
-                self._hang_up()
+        """Hang up: now, or when the last array over a slot is gone."""
+        self._closing = True
+        self._tidy()
+
+    def abandon(self) -> None:
+        """Close, some time soon. Safe in a finalizer."""
+        self._closing = True
+        self.nudge()
 
     # -- within ----------------------------------------------------------------------------------------------
 
@@ -212,21 +246,21 @@ class Channel:
 
     def _give_back(self) -> None:
         """The sleepy thread: return slots while nobody waits for a batch."""
-        while True:
-            with contextlib.suppress(InterruptedError):
-                os.eventfd_read(self._nudge)
-            if self._closing and not self._receivers:
-                os.close(self._nudge)
-                return
+        while not self._hung_up:
+            self._bell.wait()
             time.sleep(SLEEPY)  # let a burst of them go in one message; a thread that waits may be first anyway
-            self._nudged = False
-            with self._turn:
-                for receiver in list(self._receivers.values()):
-                    if self._lost is None and os.getpid() == self._pid:
-                        receiver.flush()
+            self._bell.clear()
+            self._tidy()
 
-    def _hang_up(self) -> None:
-        self._link.close()
-        self._lost = self._lost or StreamClosed("the connection was closed")
-        self._nudged = True  # nobody writes to the descriptor any more: its thread closes it
-        os.eventfd_write(self._nudge, 1)
+    def _tidy(self) -> None:
+        """Return what is to be returned; hang up, if that is wanted and nothing is left."""
+        with self._turn:
+            if self._hung_up:
+                return
+            for receiver in list(self._receivers.values()):
+                receiver.flush()
+            if self._closing and not self._receivers:
+                self._hung_up = True
+                self._link.close()
+                self._lost = self._lost or StreamClosed("the connection was closed")
+                self._bell.ring()

@@ -63,6 +63,7 @@ class Loader:
         self._daemon = daemon
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._closed = False
+        self._abandoned = weakref.finalize(self, _abandon, channel, daemon)
 
     @property
     def address(self) -> str | None:
@@ -96,6 +97,7 @@ class Loader:
         if self._closed:
             return
         self._closed = True
+        self._abandoned.detach()
         for stream in list(self._streams):
             stream.close()
         if self._channel is not None:
@@ -114,3 +116,11 @@ class Loader:
     def __repr__(self) -> str:
         where = self.address or "this process"
         return f"<Loader of {where}{', a private daemon' if self._daemon else ''}{', closed' if self._closed else ''}>"
+
+
+def _abandon(channel: Channel | None, daemon: PrivateDaemon | None) -> None:
+    """The loader is garbage, or the script ends without closing it. Runs in a finalizer: nothing here waits."""
+    if channel is not None:
+        channel.abandon()
+    if daemon is not None:
+        daemon.terminate()

@@ -58,9 +58,13 @@ class PrivateDaemon:
                 "before it was ready; its last words are on stderr"
             )
 
+    def terminate(self) -> None:
+        """Have it stop, some time soon."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """Stop it, and wait until it is gone, workers and all."""
-        self._process.terminate()
+        self.terminate()
         try:
             self._process.wait(STOP_PATIENCE)
         except subprocess.TimeoutExpired:

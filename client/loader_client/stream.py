@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ class Stream:
         self._supply = supply
         self._cursor = 0  # the batch that is handed out next
         self._closed = False
+        weakref.finalize(self, supply.close).atexit = False
 
     # -- what it is ------------------------------------------------------------------------------------------
 

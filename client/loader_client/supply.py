@@ -6,7 +6,7 @@ Both answer the same question, `take(n)`. What a dataset is, is told in the same
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 from typing import Any, Protocol
 
@@ -62,16 +62,16 @@ class SharedSupply:
         """
         self._channel = channel
         self._window = Window(prefetch)
+        self._slots: SlotReader | None = None
         self._failure: LoaderError | None = None
         self._returned: deque[int] = deque()  # slots whose last array is gone; appended to by finalizers
-        self._held: set[int] = set()  # slots under living arrays, or in `_returned`
+        self._held: Counter[int] = Counter()  # slot -> how many living batches; those in `_returned` count
         self._torn = False  # an exception came between us and the window: what it says may be wrong
         self._closing = False
         self._answer: StreamOpened | None = None
         self._waited = self._longest = 0.0
         self._taken = self._copied = 0
         self._number = channel.register(self)
-        self._slots: SlotReader
         try:
             channel.send(OpenStream(self._number, self._declare(dataset), prefetch))
             channel.wait(lambda: self._answer is not None or self._failure is not None, "the opened stream")
@@ -105,13 +105,14 @@ class SharedSupply:
         self._waited += waited
         self._longest = max(self._longest, waited)
         self._taken += 1
-        if len(self._held) < self.opened.views:
-            self._held.add(arrived.slot)
+        assert self._slots is not None, "a closed stream is not taken from"
+        if self._held.total() < self.opened.views:
+            self._held[arrived.slot] += 1
             arrays = self._slots.view(arrived.slot, arrived.rows, partial(self._give_back, arrived.slot))
         else:
             self._copied += 1
             arrays = self._slots.copy(arrived.slot, arrived.rows)
-            self._held.add(arrived.slot)
+            self._held[arrived.slot] += 1
             self._give_back(arrived.slot)
         batch = Batch(n, n // self.opened.batches_per_epoch, arrays)
         self._torn = False
@@ -128,12 +129,16 @@ class SharedSupply:
         }
 
     def close(self) -> None:
-        """Ask for nothing any more; the stream is closed when its last array is gone."""
-        if not self._closing:
-            self._closing = True
-            self.flush()
+        """Ask for nothing any more; the stream is closed when its last array is gone. Safe in a finalizer."""
+        self._closing = True
+        self._channel.nudge()
 
     # -- what the channel calls, under its lock ----------------------------------------------------------------
+
+    @property
+    def arena(self) -> int | None:
+        """The arena that its slots lie in, once it is open."""
+        return self._answer.arena if self._answer else None
 
     def receive(self, message: Any) -> None:
         """Take a message in."""
@@ -141,7 +146,7 @@ class SharedSupply:
             case BatchesReady():
                 for n, slot, rows in message.batches:
                     if not self._window.arrived(message.round, n, slot, rows) and message.round == self._window.round:
-                        self._held.add(slot)
+                        self._held[slot] += 1
                         self._returned.append(slot)
             case BatchFailed():
                 self._window.failed(message.round, message.n, message.error)
@@ -154,13 +159,9 @@ class SharedSupply:
         """Return slots, and ask for batches."""
         slots = self._pop_returned()
         if self._closing:
-            if slots:
-                self._channel.send(ReturnSlots(self._number, slots))
-            if not self._held:
-                self._channel.send(CloseStream(self._number))
-                self._channel.unregister(self._number)
+            self._flush_last(slots)
             return
-        if self._answer is None or self._failure is not None:
+        if self._answer is None or self._failure is not None or self._channel.is_lost:
             return
         ranges = self._window.ask() if self._torn else []  # only while somebody waits in `take`
         for first, last in ranges:
@@ -168,6 +169,19 @@ class SharedSupply:
             slots = []
         if slots:
             self._channel.send(ReturnSlots(self._number, slots))
+
+    def _flush_last(self, slots: list[int]) -> None:
+        """Return slots, and the stream itself once nothing of it is alive."""
+        ended = not self._held.total()
+        if not self._channel.is_lost:
+            if slots:
+                self._channel.send(ReturnSlots(self._number, slots))
+            if ended:
+                self._channel.send(CloseStream(self._number))
+        if ended:
+            # Frameworks keep closures over a stream for as long as the process lives: do not keep its memory, too.
+            self._slots = None
+            self._channel.unregister(self._number)
 
     # -- within ----------------------------------------------------------------------------------------------
 
@@ -185,7 +199,7 @@ class SharedSupply:
     def _reset(self, n: int, cycle: Cycle) -> None:
         self._pop_returned()
         self._window.reset(n, cycle)
-        self._channel.send(ResetStream(self._number, self._window.round, sorted(self._held)))
+        self._channel.send(ResetStream(self._number, self._window.round, sorted(self._held.elements())))
 
     def _give_back(self, slot: int) -> None:
         """The last array over a slot is gone. Runs in a finalizer: any thread, any lock held."""
@@ -196,7 +210,7 @@ class SharedSupply:
         slots = []
         while self._returned:
             slots.append(self._returned.popleft())
-        self._held.difference_update(slots)
+        self._held.subtract(slots)
         return slots
 
 

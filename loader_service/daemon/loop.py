@@ -33,7 +33,7 @@ from loader_service.pool.scheduler import Job, Scheduler
 from loader_service.protocol.address import Address, hold
 from loader_service.protocol.arena import create_memory
 from loader_service.protocol.codec import MAX_NBYTES, decode, encode, error_of, failed
-from loader_service.protocol.errors import DaemonStopped, DatasetError, LoaderError, ProtocolError
+from loader_service.protocol.errors import DaemonLost, DaemonStopped, DatasetError, LoaderError, ProtocolError
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.link import descriptor
@@ -105,6 +105,7 @@ class Daemon:
         self._scaling: list[bytes] = []  # clients that wait for the roster to settle
         self._tables = TableStore()
         self._stop = asyncio.Event()
+        self._crash: BaseException | None = None
         self._settled = asyncio.Event()
 
     @property
@@ -128,6 +129,7 @@ class Daemon:
             AddressInUse: If a live daemon holds the address.
         """
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._fail)
         with hold(self.address), contextlib.ExitStack() as ending:
             self._context = zmq.Context()
             ending.callback(self._context.term)
@@ -154,11 +156,23 @@ class Daemon:
                     ready()
             self._end_streams()
 
+        if self._crash is not None:
+            raise self._crash
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A mistake of ours in a callback: what it left half done could be a hang, so end, and say so."""
+        self._crash = self._crash or context.get("exception") or RuntimeError(context["message"])
+        log.critical("the daemon failed, and ends", exc_info=self._crash)
+        self.stop()
+
     # -- the order of shutdown: streams are told, workers end, peers are hung up on, sockets close ------------
 
     def _end_streams(self) -> None:
         log.info("stopping", extra={"streams": len(self._streams)})
-        ended = failed(DaemonStopped(f"the daemon at {self.address} was stopped: its streams have ended"))
+        if self._crash is None:
+            ended = failed(DaemonStopped(f"the daemon at {self.address} was stopped: its streams have ended"))
+        else:
+            ended = failed(DaemonLost(f"the daemon at {self.address} failed: {self._crash!r}; its log tells more"))
         for identity, stream in self._streams:
             self._send_client(identity, StreamFailed(stream, ended))
         for opening in self._openings.values():
@@ -291,6 +305,7 @@ class Daemon:
             self._turn()
         elif (worker := self._worker_peers.get(peer.identity)) is not None:
             # It is ending, or confused. What counts is the template's word that it is dead.
+            self.scheduler.worker_retired(worker)
             self._loop.call_later(LAST_BREATH, self._engine.kill, worker)
 
     # -- workers come and go ---------------------------------------------------------------------------------
@@ -385,7 +400,7 @@ class Daemon:
             if job.error is None:
                 self._apply(served, served.shelf.filled(job.slot))
             else:
-                log.warning("batch %d failed: %s", job.n, job.error.message, extra={"key": served.opened.key})
+                log.info("batch %d failed: %s", job.n, job.error.message, extra={"key": served.opened.key})
                 self._apply(served, served.shelf.failed(job.slot, job.error))
 
     def _prepare(self, worker: _Worker, served: Served) -> None:
@@ -546,7 +561,7 @@ class Daemon:
     def _refuse(self, dataset: int, error: Failed) -> None:
         opening = self._openings.pop(dataset, None)
         if opening is not None:
-            log.warning("dataset refused: %s", error_of(error))
+            log.info("dataset refused: %s", error_of(error))
             self._send_client(opening.stream[0], StreamFailed(opening.stream[1], error))
         elif dataset in self.served:  # a later worker could not open what the first one could
             for stream in self.served[dataset].shelf.streams:

@@ -11,7 +11,7 @@ first, then those that some stream has still ahead.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -63,7 +63,7 @@ class _Slot:
     number: int
     state: SlotState = SlotState.FREE
     n: int = -1  # the batch that it holds or is being filled with
-    readers: set[StreamId] = field(default_factory=set)
+    loans: int = 0  # readings that have not ended; one stream may read a slot twice at a time
 
 
 @dataclass(eq=False)
@@ -71,7 +71,7 @@ class _Reader:
     views: int  # slots that it may keep as views
     front: int = -1  # the last batch that it asked for
     waits_for: set[int] = field(default_factory=set)
-    lent: set[int] = field(default_factory=set)  # slots
+    lent: Counter[int] = field(default_factory=Counter)  # slot -> how many times
 
 
 class Shelf:
@@ -112,8 +112,8 @@ class Shelf:
             return []
         for n in reader.waits_for:
             self._waiters[n].pop(stream)
-        for slot in reader.lent:
-            self._unlend(self._slots[slot], stream)
+        for slot in reader.lent.elements():
+            self._unlend(self._slots[slot])
         return self._claim()
 
     def request(self, stream: StreamId, numbers: Iterable[int]) -> list[Instruction]:
@@ -124,9 +124,8 @@ class Shelf:
             reader.front = n
             slot = self._by_n.get(n)
             if slot is not None and slot.state is SlotState.READY:
-                if slot.number not in reader.lent:
-                    self.shared += 1
-                    told.append(self._lend(slot, stream))
+                self.shared += 1
+                told.append(self._lend(slot, stream))
                 continue
             if slot is None and not self._waiters.get(n):
                 self._queue.append(n)
@@ -141,14 +140,15 @@ class Shelf:
             ProtocolError: If one of them is not lent to it.
         """
         reader = self._reader(stream)
-        kept = set(keeps)
+        kept = Counter(keeps)
         if not kept <= reader.lent:
-            raise ProtocolError(f"slots {sorted(kept - reader.lent)} are kept by a stream that they are not lent to")
+            wrong = sorted((kept - reader.lent).elements())
+            raise ProtocolError(f"slots {wrong} are kept by a stream that they are not lent to")
         for n in reader.waits_for:
             self._waiters[n].pop(stream)
         reader.waits_for.clear()
-        for slot in reader.lent - kept:
-            self._unlend(self._slots[slot], stream)
+        for slot in (reader.lent - kept).elements():
+            self._unlend(self._slots[slot])
         reader.lent = kept
         return self._claim()
 
@@ -161,9 +161,9 @@ class Shelf:
         reader = self._reader(stream)
         wrong = []
         for number in slots:
-            if number in reader.lent:
-                reader.lent.remove(number)
-                self._unlend(self._slots[number], stream)
+            if reader.lent[number] > 0:
+                reader.lent[number] -= 1
+                self._unlend(self._slots[number])
             else:
                 wrong.append(number)
         told = self._claim()
@@ -184,7 +184,7 @@ class Shelf:
         for stream in waiters:
             self._readers[stream].waits_for.discard(slot.n)
             told.append(self._lend(slot, stream))
-        if not slot.readers:
+        if not slot.loans:
             self._unread[slot.n] = slot
         return told + self._claim()
 
@@ -214,7 +214,7 @@ class Shelf:
     def reader_counts(self, stream: StreamId) -> dict[str, int]:
         """Return how many batches a stream waits for, and how many slots it holds."""
         reader = self._reader(stream)
-        return {"waits_for": len(reader.waits_for), "holds": len(reader.lent)}
+        return {"waits_for": len(reader.waits_for), "holds": reader.lent.total()}
 
     # -- within ----------------------------------------------------------------------------------------------
 
@@ -224,14 +224,14 @@ class Shelf:
         return self._readers[stream]
 
     def _lend(self, slot: _Slot, stream: StreamId) -> Lend:
-        slot.readers.add(stream)
+        slot.loans += 1
         self._unread.pop(slot.n, None)
-        self._readers[stream].lent.add(slot.number)
+        self._readers[stream].lent[slot.number] += 1
         return Lend(stream, slot.number, slot.n)
 
-    def _unlend(self, slot: _Slot, stream: StreamId) -> None:
-        slot.readers.discard(stream)
-        if not slot.readers:
+    def _unlend(self, slot: _Slot) -> None:
+        slot.loans -= 1
+        if not slot.loans:
             self._unread[slot.n] = slot
 
     def _claim(self) -> list[Instruction]:

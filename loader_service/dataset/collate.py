@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from loader_service.protocol.errors import SpecMismatch
+from loader_service.protocol.errors import DatasetError, SpecMismatch
 from loader_service.protocol.spec import FieldSpec
 
 
@@ -30,10 +31,25 @@ def put(row: np.ndarray, value: Any, field: str) -> None:
     row[...] = array
 
 
-def check_column(field: str, got: FieldSpec, declared: FieldSpec) -> None:
-    """Refuse a column whose rows are not as declared."""
-    if got != declared:
-        raise SpecMismatch(f"field {field!r} is {got}, declared {declared}")
+def native(value: Any) -> np.ndarray:
+    """Return a value as an array in the machine's byte order: OpenCV looks at no other."""
+    array = np.asarray(value)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def spec_of(sample: Mapping[str, np.ndarray], origin: str) -> dict[str, FieldSpec]:
+    """Return the spec of a sample that a user's code made; `origin` names that code.
+
+    Raises:
+        DatasetError: If a field holds anything but numbers.
+    """
+    spec = {}
+    for name, value in sample.items():
+        try:
+            spec[name] = FieldSpec.of(value)
+        except DatasetError as error:
+            raise DatasetError(f"{origin}: field {name!r}: {error}") from None
+    return spec
 
 
 def _advice(got: tuple[int, ...], declared: tuple[int, ...]) -> str:

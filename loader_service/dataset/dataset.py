@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ValidationError
 
-from loader_service.dataset.declaration import Batching, Declaration, Shuffle, explain
+from loader_service.dataset.collate import native
+from loader_service.dataset.declaration import Batch, Declaration, Shuffle, explain
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.image_folder import ImageFolder
@@ -112,7 +113,7 @@ class Dataset:
             if isinstance(value, str | os.PathLike):
                 sources[name] = _absolute(value)
             else:
-                sources[name] = _keep(_row_array(name, value), tables)
+                sources[name] = _keep(_row_array(f"from_arrays: {name!r}", value), tables)
         return cls._of(Arrays, tables, fields=sources)
 
     @classmethod
@@ -180,7 +181,7 @@ class Dataset:
 
     def cast(self, field: str, dtype: str) -> Dataset:
         """Change a field's dtype."""
-        return self._then(Cast, field=field, dtype=np.dtype(dtype).name)
+        return self._then(Cast, field=field, dtype=dtype)
 
     def map(self, function: str | Callable[..., dict[str, Any]]) -> Dataset:
         """Call your function on every sample: a dict of arrays in, a dict of arrays out.
@@ -207,7 +208,7 @@ class Dataset:
                 short one, "drop" leaves them out, "pad" fills it up with rows of zeros and adds the field
                 `weight`, which is 0 for them and 1 for all others.
         """
-        return self._replace(batch=_checked(Batching, size=size, remainder=remainder))
+        return self._replace(batch=_checked(Batch, size=size, remainder=remainder))
 
     # -- what it is ------------------------------------------------------------------------------------------
 
@@ -245,7 +246,7 @@ class Dataset:
     @cached_property
     def plan(self) -> Plan:
         """The dataset opened in this process."""
-        return Plan(self.declaration, lambda ref: self.tables[ref.table])
+        return Plan(self.declaration, self._table)
 
     def to_dict(self) -> dict[str, Any]:
         """Return its plain form: what the config file holds, and messages carry. Arrays appear as hashes."""
@@ -272,6 +273,17 @@ class Dataset:
     def _of(cls, source: type[Source], tables: Mapping[str, np.ndarray] | None = None, **options: Any) -> Dataset:
         made: Any = _checked(source, **options)
         return cls(Declaration(source=made), tables or {})
+
+    def _table(self, ref: TableRef) -> np.ndarray:
+        """Return an array that the declaration names: read-only, as workers see it."""
+        if ref.table not in self.tables:
+            raise DatasetError(
+                "the dataset reads arrays in memory, which its plain form names by their hash only: "
+                "give them to from_dict, as `tables`"
+            )
+        array = self.tables[ref.table].view()
+        array.flags.writeable = False
+        return array
 
     def _then(self, transform: type[Transform], **options: Any) -> Dataset:
         step: Any = _checked(transform, **options)
@@ -300,13 +312,14 @@ def _keep(array: np.ndarray, tables: dict[str, np.ndarray]) -> TableRef:
     return ref
 
 
-def _row_array(name: str, value: Any) -> np.ndarray:
-    array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+def _row_array(what: str, value: Any) -> np.ndarray:
+    try:
+        array = native(value)
+    except ValueError as error:
+        raise DatasetError(f"{what} cannot be made an array: {error}") from error
     if array.ndim == 0 or array.dtype.kind not in "biufc":
-        raise DatasetError(
-            f"from_arrays: {name!r} is {array.dtype} {array.shape}, expected numbers with one row for each sample"
-        )
-    return array
+        raise DatasetError(f"{what} is {array.dtype} {array.shape}, expected numbers with one row for each sample")
+    return np.ascontiguousarray(array)
 
 
 def _label_column(ids: Sequence[str] | None, labels: Labels) -> np.ndarray:
@@ -324,6 +337,7 @@ def _label_column(ids: Sequence[str] | None, labels: Labels) -> np.ndarray:
                 f"{', ...' if len(missing) > 3 else ''}"
             )
         labels = [labels[name] for name in ids]
-    elif ids is not None and len(np.asarray(labels)) != len(ids):
-        raise DatasetError(f"{len(ids):,} ids and {len(np.asarray(labels)):,} labels: expected one for each")
-    return _row_array("labels", labels)
+    column = _row_array("from_npy_files: labels", labels)
+    if ids is not None and len(column) != len(ids):
+        raise DatasetError(f"{len(ids):,} ids and {len(column):,} labels: expected one for each")
+    return column

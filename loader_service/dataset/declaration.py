@@ -26,6 +26,9 @@ AnyTransform = Annotated[
 ]
 
 
+MAX_SHOWN = 300  # characters of a wrong value
+
+
 class _Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +39,7 @@ class Shuffle(_Plain):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
-class Batching(_Plain):
+class Batch(_Plain):
     """How many rows a batch has, and what becomes of an epoch's last, short one."""
 
     size: Annotated[int, Field(ge=1, lt=2**31)]  # rows
@@ -49,7 +52,7 @@ class Declaration(_Plain):
     source: AnySource
     transforms: tuple[AnyTransform, ...] = ()
     shuffle: Shuffle | None = None
-    batch: Batching | None = None
+    batch: Batch | None = None
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Declaration:
@@ -86,11 +89,13 @@ class Declaration(_Plain):
 def explain(error: ValidationError) -> str:
     """Return the first thing that is wrong, in a sentence.
 
-    >>> try: Batching(size=0)
+    >>> try: Batch(size=0)
     ... except ValidationError as error: print(explain(error))
     size: input should be greater than or equal to 1, got 0
     """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]}, got {first['input']!r}".removeprefix(": ")
+    got = repr(first["input"])
+    got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}..."
+    return f"{where}: {message[:1].lower()}{message[1:]}, got {got}".removeprefix(": ")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +29,14 @@ from loader_service.dataset.draws import stream_key, uniforms
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
-from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC
 from loader_service.protocol.spec import FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
+SOURCE = -1  # the number of the source's random stream, among those of the transforms
 WEIGHT = "weight"  # float32 (): what `remainder="pad"` adds; 0 in padding rows
 Rows = Mapping[str, np.ndarray]
 
@@ -65,25 +67,26 @@ class Plan:
         if declaration.batch is None:
             raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
         self.declaration = declaration
-        self.index = declaration.source.make_index(table) if index is None else index
+        try:
+            self.index = declaration.source.make_index(table) if index is None else index
+            self._reader: Reader = declaration.source.reader(self.index, table)
+        except OSError as error:
+            raise DatasetError(f"the source cannot be opened: {error}") from error
         self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
         self.key = declaration.key({name: ref.table for name, ref in self.index_refs.items()})
         self.class_names = declaration.source.class_names(self.index)
-        try:
-            self._reader: Reader = declaration.source.reader(self.index, table)
-        except (OSError, DatasetError) as error:
-            if isinstance(error, DatasetError):
-                raise
-            raise DatasetError(f"the source cannot be opened: {error}") from error
         self.samples = len(self._reader)
         self.batch_size = declaration.batch.size
         self.shuffled = declaration.shuffle is not None
         self.batches_per_epoch = self._count_batches()
         self._order = OrderCache(self.samples, declaration.seed if self.shuffled else None)
         self._draw_keys: dict[tuple[int, int], int] = {}
+        self._seeds_source = isinstance(self._reader, PythonReader)
         specs = self._declare()
         self._compile(specs)
         self.spec: dict[str, FieldSpec] = dict(specs[-1])
+        if IDS in self.spec:
+            raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
         self._adds_weight = declaration.batch.remainder == "pad" and WEIGHT not in self.spec
         if self._adds_weight:
             self.spec[WEIGHT] = FieldSpec((), "float32")
@@ -125,7 +128,8 @@ class Plan:
         for column in self._columns:
             self._fill_column(column, ids, draws, out[column.field])
         if self._sample_fields:
-            self._fill_samples(epoch, ids, positions, draws, out)
+            with globals_kept() if self._runs_user_code else nullcontext():
+                self._fill_samples(epoch, ids, positions, draws, out)
 
     def compute(self, n: int) -> dict[str, np.ndarray]:
         """Make batch `n` here and now, ids included: the definition that every other way must equal."""
@@ -157,6 +161,7 @@ class Plan:
         chain = self.declaration.transforms
         for number, transform in enumerate(chain):
             if isinstance(transform, Map):
+                transform.load()
                 sample = self._sample(0, number + 1)
                 specs.append(transform.spec_of(sample))
             else:
@@ -167,8 +172,8 @@ class Plan:
         """Return the first sample after `steps` transforms, with the random numbers of position 0."""
         position = np.zeros(1, np.int64)
         draws = self._draw(epoch, position)
-        with self._naming(0):
-            sample = self._reader.read(0, frozenset(self._reader.spec))
+        with self._naming(0), globals_kept():
+            sample = self._read(epoch, 0, 0, frozenset(self._reader.spec))
             for number, transform in enumerate(self.declaration.transforms[:steps]):
                 if isinstance(transform, SampleTransform):
                     sample = transform.apply(sample, self._draw_key(epoch, number), 0)
@@ -179,6 +184,7 @@ class Plan:
 
     def _compile(self, specs: list[Spec]) -> None:
         chain = self.declaration.transforms
+        self._runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in chain)
         self._reads_rows = not chain and isinstance(self._reader, PythonReader) and self._reader.reads_rows
         mapped = max((number for number, step in enumerate(chain) if isinstance(step, SampleTransform)), default=-1)
         steps: dict[int, Step] = {}
@@ -264,11 +270,11 @@ class Plan:
     def _fill_samples(
         self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], draws: Any, out: Rows
     ) -> None:
-        read, fields, steps = self._reader.read, self._sample_fields, self._sample_steps
+        fields, steps = self._sample_fields, self._sample_steps
         for number, (sample_id, position) in enumerate(zip(ids.tolist(), positions.tolist(), strict=True)):
             with self._naming(sample_id):
-                rows = {field: out[field][number] for field in fields}
-                sample = read(sample_id, self._read_fields)
+                rows = {field: out[field][number, ...] for field in fields}  # without the dots, numbers were copies
+                sample = self._read(epoch, sample_id, position, self._read_fields)
                 for step, transform, into_row in steps:
                     if isinstance(transform, SampleTransform):
                         sample = transform.apply(sample, self._draw_key(epoch, step), position)
@@ -277,6 +283,12 @@ class Plan:
                         row = rows[name] if into_row else None
                         sample[name] = transform.apply(sample[name], draws[step][number], row)
                 self._collate(sample, rows)
+
+    def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`."""
+        if self._seeds_source:
+            seed_globals(self._draw_key(epoch, SOURCE), position)
+        return self._reader.read(sample_id, fields)
 
     def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray]) -> None:
         for field, row in rows.items():
@@ -288,7 +300,8 @@ class Plan:
     def _fill_by_user(self, ids: NDArray[np.int64], out: Rows) -> None:
         assert isinstance(self._reader, PythonReader), "only a user's source fills rows itself"
         try:
-            self._reader.read_rows(ids, {field: out[field] for field in self._reader.spec})
+            # A copy: the ids are a view of the order itself, and may be sorted in there, as h5py wants them.
+            self._reader.read_rows(ids.copy(), {field: out[field] for field in self._reader.spec})
         except Exception as error:
             named = SampleError(f"samples {ids[0]} .. {ids[-1]}, read_rows: {type(error).__name__}: {error}")
             named.add_note(traceback.format_exc())

@@ -10,9 +10,12 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from loader_service.protocol.errors import DatasetError
 
 NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+_imported: dict[str, str] = {}  # module -> hash of the source that it was imported from, in this process
 
 
 class UserCode(BaseModel):
@@ -38,10 +43,9 @@ class UserCode(BaseModel):
             DatasetError: If workers could not import it.
         """
         name = target if isinstance(target, str) else _import_path(target)
-        module, colon, attribute = name.partition(":")
-        if not (module and colon and attribute):
+        if not re.match(NAME, name):
             raise DatasetError(f'{name!r} is no import path: expected "module:attribute", as in "augment:noise"')
-        return cls(name=name, root=_root_of(module, name))
+        return cls(name=name, root=_root_of(name.partition(":")[0], name))
 
     def load(self) -> Any:
         """Import the module, and return the attribute.
@@ -50,11 +54,8 @@ class UserCode(BaseModel):
             DatasetError: If either cannot be had; the import's own error is the cause.
         """
         module_name, _, attribute = self.name.partition(":")
-        if self.root is not None and self.root not in sys.path:
-            sys.path.insert(0, self.root)
-            importlib.invalidate_caches()
         try:
-            found: Any = importlib.import_module(module_name)
+            found: Any = self._module(module_name)
         except Exception as error:
             raise DatasetError(f"{self.name!r}: module {module_name!r} cannot be imported: {error!r}") from error
         for part in attribute.split("."):
@@ -62,6 +63,27 @@ class UserCode(BaseModel):
                 raise DatasetError(f"{self.name!r}: module {module_name!r} has no attribute {attribute!r}")
             found = getattr(found, part)
         return found
+
+    def _module(self, name: str) -> ModuleType:
+        """Return the module as its source is now.
+
+        Workers outlive edits and serve many projects: what was imported before its file changed, or is another
+        project's module of the same name, is imported anew, with the whole package around it.
+        """
+        digest, present = self.digest(), sys.modules.get(name)
+        if present is not None and self._is_from_root(present) and _imported.setdefault(name, digest) == digest:
+            return present
+        package = name.partition(".")[0]
+        for other in [other for other in sys.modules if other == package or other.startswith(f"{package}.")]:
+            del sys.modules[other]
+        if self.root is not None:
+            sys.path[:] = [self.root, *(folder for folder in sys.path if folder != self.root)]
+        importlib.invalidate_caches()
+        _imported[name] = digest
+        return importlib.import_module(name)
+
+    def _is_from_root(self, module: ModuleType) -> bool:
+        return self.root is None or Path(module.__file__ or "") == _origin(module.__name__, self.root)
 
     def digest(self) -> str:
         """Return the hash of the module's source: changed code makes another dataset."""
@@ -95,6 +117,12 @@ def _import_path(target: Callable[..., Any]) -> str:
             f"{where} is defined in the script or notebook that is running, which workers do not import: "
             f'move it into a module, for example augment.py, and name it: .map("augment:{attribute}")'
         )
+    found: Any = reduce(lambda part, name: getattr(part, name, None), attribute.split("."), sys.modules.get(module))
+    if found != target:
+        raise DatasetError(
+            f"{where} is not what a worker would find as {module}:{attribute}: "
+            "give a function that stands by that name at the top level of its module."
+        )
     return f"{module}:{attribute}"
 
 
@@ -122,6 +150,11 @@ def _origin(module: str, root: str | None) -> Path | None:
 
 def _root_of(module: str, name: str) -> str | None:
     """Return the folder to put on a worker's path; None for what any interpreter of this installation finds."""
+    if module == "__main__":
+        raise DatasetError(
+            f"{name!r} is in the script or notebook that is running, which workers do not import: "
+            "move it into a module, for example augment.py"
+        )
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError) as error:

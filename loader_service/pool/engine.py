@@ -5,6 +5,7 @@ It decides nothing about work. What it tells the daemon are two facts: a worker 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -86,9 +87,8 @@ class LocalEngine:
 
     def kill(self, worker: int) -> None:
         """Kill a worker; `Ended` follows."""
-        handle = self._handles.get(worker)
-        if handle is not None:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if worker in self._handles:
+            _kill(self._handles[worker])
 
     def facts(self) -> list[Started | Ended]:
         """Return what has happened since the last call.
@@ -117,10 +117,7 @@ class LocalEngine:
         ended = [*self._handles, *self._asked]
         self._lifeline.close()
         for handle in self._handles.values():
-            try:
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            _kill(handle)
         try:
             self._template.wait(patience)
         except subprocess.TimeoutExpired:
@@ -132,6 +129,12 @@ class LocalEngine:
         self._handles.clear()
         self._asked.clear()
         return ended
+
+
+def _kill(handle: int) -> None:
+    """Kill the process behind a pidfd, unless it is dead already."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
 def _wait_for_end(handle: int, patience: float) -> None:

@@ -36,6 +36,7 @@ class Job:
     arena: int
     slot: int
     n: int
+    rows: int
     missing: int  # rows neither filled nor failed
     error: Failed | None = None
 
@@ -124,7 +125,7 @@ class Scheduler:
             self._waiting[dataset] = deque()
             self._waiting_rows[dataset] = 0
             self._turn.append(dataset)
-        self._waiting[dataset].append(Piece(Job(dataset, arena, slot, n, rows), 0, rows))
+        self._waiting[dataset].append(Piece(Job(dataset, arena, slot, n, rows, missing=rows), 0, rows))
         self._waiting_rows[dataset] += rows
 
     def rows_filled(self, worker: int, task: int, seconds: float) -> list[Job]:
@@ -202,7 +203,7 @@ class Scheduler:
     def _cut(self, dataset: int) -> list[Piece]:
         """Take a task's pieces off the queue. All belong to one dataset, and so to one arena."""
         queue = self._waiting[dataset]
-        wanted = self._task_rows(dataset, queue[0].rows)
+        wanted = self._task_rows(dataset, queue[0].job.rows)
         pieces: list[Piece] = []
         while queue and wanted > 0:
             piece = queue[0]

@@ -50,7 +50,10 @@ class Address:
         """
         if not text.startswith(SCHEME) or len(text) == len(SCHEME):
             raise AddressError(f"address {text!r}: expected ipc://FOLDER, for example ipc:///tmp/my-loader")
-        folder = Path(text.removeprefix(SCHEME)).expanduser().absolute()
+        try:
+            folder = Path(text.removeprefix(SCHEME)).expanduser().absolute()
+        except RuntimeError as error:  # ~nobody
+            raise AddressError(f"address {text!r}: {error}") from error
         excess = len(os.fsencode(folder / "lifeline")) - MAX_PATH
         if excess > 0:
             raise AddressError(
@@ -63,7 +66,7 @@ class Address:
     def default(cls) -> Address:
         """Return $LOADER_SERVICE_ADDRESS, else the folder `default` in the user's runtime folder."""
         named = os.environ.get(VARIABLE)
-        return cls.parse(named) if named else cls(runtime_folder() / "default")
+        return cls.parse(named or f"{SCHEME}{runtime_folder() / 'default'}")
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.folder}"
@@ -170,8 +173,10 @@ def _remove_if_dead(folder: Path) -> None:
 
 def own_folder(folder: Path) -> None:
     """Make the folder with mode 0700, or see to it that it is ours alone."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (*reversed(missing), folder):  # mkdir(parents=True) would open the parents to others
+            made.mkdir(mode=0o700, exist_ok=True)
         found = folder.stat()
     except OSError as error:
         raise AddressError(f"the folder {folder} for sockets cannot be made: {error.strerror}") from error

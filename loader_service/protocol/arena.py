@@ -34,10 +34,10 @@ def create_memory(name: str, nbytes: int) -> int:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     except OSError as error:
         os.close(fd)
-        if error.errno in (errno.ENOSPC, errno.ENOMEM):
+        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
             raise NotEnoughMemory(
-                f"the kernel cannot reserve {nbytes:,} bytes of shared memory for {name!r}. "
-                "Lower `memory`, the batch size or `prefetch`, or raise the container's memory limit."
+                f"the kernel cannot reserve {nbytes:,} bytes of shared memory for {name!r}: {error.strerror}. "
+                "Lower `memory`, the batch size or `prefetch`, or raise the container's memory limit or `ulimit -f`."
             ) from error
         raise
     except BaseException:

@@ -17,9 +17,12 @@ def encode(message: Any) -> bytes:
     """Return the bytes of a message: its tag, then its fields by name.
 
     Raises:
-        ProtocolError: If it is larger than MAX_NBYTES.
+        ProtocolError: If it is larger than MAX_NBYTES, or holds what cannot travel.
     """
-    packed: bytes = msgpack.packb([message.tag, message.__dict__], default=_fields)
+    try:
+        packed: bytes = msgpack.packb([message.tag, message.__dict__], default=_fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"message {message.tag!r} cannot be packed: {error}") from error
     if len(packed) > MAX_NBYTES:
         raise ProtocolError(
             f"message {message.tag!r} has {len(packed):,} bytes, at most {MAX_NBYTES:,} may travel: "

@@ -20,6 +20,9 @@ An error crosses the wire as text: class name, message and notes, the worker's t
 
 from __future__ import annotations
 
+MAX_TEXT = 100_000  # characters of a message or note that travel: a user's exception may show a whole array
+MAX_NOTES = 16
+
 
 class LoaderError(Exception):
     """The base of all errors of loader-service."""
@@ -95,10 +98,18 @@ def error_to_plain(error: BaseException) -> tuple[str, str, list[str]]:
     >>> error_to_plain(ZeroDivisionError("oh"))
     ('RemoteError', 'ZeroDivisionError: oh', [])
     """
-    notes = [str(note) for note in getattr(error, "__notes__", [])]
-    if type(error).__name__ in _BY_NAME:
-        return type(error).__name__, str(error), notes
-    return RemoteError.__name__, f"{type(error).__name__}: {error}", notes
+    notes = [_text(str(note)) for note in getattr(error, "__notes__", [])[:MAX_NOTES]]
+    name = type(error).__name__
+    if _BY_NAME.get(name) is type(error):
+        return name, _text(str(error)), notes
+    return RemoteError.__name__, _text(f"{name}: {error}"), notes
+
+
+def _text(told: str) -> str:
+    """Return text that can travel: bytes of a file's name that are no UTF-8 are spelt out, the too long is cut."""
+    if len(told) > MAX_TEXT:
+        told = f"{told[: MAX_TEXT // 2]} [...] {told[-MAX_TEXT // 4 :]}"
+    return told.encode(errors="backslashreplace").decode()
 
 
 def error_from_plain(name: str, message: str, notes: list[str]) -> LoaderError:

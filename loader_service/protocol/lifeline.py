@@ -64,11 +64,15 @@ class Lifeline:
 
         Raises:
             PeerGone: If the other side is gone, or reads so little that its buffer is full.
+            ProtocolError: If the message is larger than a packet.
         """
+        packed = encode(message)
+        if len(packed) > MAX_PACKET:
+            raise ProtocolError(f"message {message.tag!r} has {len(packed):,} bytes, a packet at most {MAX_PACKET:,}")
         try:
             rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))]
-            self._socket.sendmsg([encode(message)], rights, socket.MSG_NOSIGNAL)
-        except (BlockingIOError, ConnectionError) as error:
+            self._socket.sendmsg([packed], rights, socket.MSG_NOSIGNAL)
+        except OSError as error:  # hung up on, closed here, or its buffer is full
             raise PeerGone(str(error)) from error
 
     def recv(self, *, wait: bool) -> tuple[Any, int | None] | None:
@@ -88,9 +92,9 @@ class Lifeline:
             return None
         except ConnectionError as error:
             raise PeerGone(str(error)) from error
-        if not packed:
-            raise PeerGone("end of file")
         fds = [struct.unpack("i", content)[0] for *_, content in rights]
+        if not packed and not fds:
+            raise PeerGone("end of file")
         try:
             if received & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ProtocolError(f"a packet of more than {MAX_PACKET} bytes, or of several descriptors")

@@ -11,10 +11,23 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from loader_service.protocol.errors import DatasetError
+
+DTYPES = frozenset(np.dtype(code).name for code in "?bhilqBHILQefdgFDG")  # bool and numbers
+
+
+def _known(dtype: str) -> str:
+    # Not np.dtype(dtype): for text from outside it may raise anything, a SyntaxError included.
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} cannot be shared between processes: use a number or bool")
+    return dtype
+
+
 Size = Annotated[int, Field(ge=0, lt=2**48)]
+Dtype = Annotated[str, AfterValidator(_known)]  # NumPy's name for it: "uint8", "float32"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -26,12 +39,7 @@ class FieldSpec:
     """
 
     shape: tuple[Size, ...]
-    dtype: str  # NumPy's name for it: "uint8", "float32"
-
-    def __post_init__(self) -> None:
-        dtype = np.dtype(self.dtype)
-        if dtype.hasobject or dtype.kind in "USV" or dtype.isnative is False:
-            raise ValueError(f"dtype {self.dtype!r} cannot be shared between processes: use a number or bool")
+    dtype: Dtype
 
     @property
     def nbytes(self) -> int:
@@ -43,8 +51,20 @@ class FieldSpec:
 
     @classmethod
     def of(cls, value: np.ndarray) -> FieldSpec:
-        """Return the spec that `value` itself has."""
-        return cls(value.shape, value.dtype.name)
+        """Return the spec that `value` itself has; raises as `like`."""
+        return cls.like(value.shape, value.dtype)
+
+    @classmethod
+    def like(cls, shape: tuple[int, ...], dtype: np.dtype) -> FieldSpec:
+        """Return the spec of an array of this shape and dtype, in the machine's own byte order.
+
+        Raises:
+            DatasetError: If it holds anything but numbers or bools.
+        """
+        name = "structured" if dtype.names else str(dtype.newbyteorder("="))
+        if name not in DTYPES:
+            raise DatasetError(f"dtype {name!r} cannot be shared between processes: use a number or bool")
+        return cls(shape, name)
 
 
 Spec = Mapping[str, FieldSpec]

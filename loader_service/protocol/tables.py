@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from loader_service.protocol.arena import map_memory
 from loader_service.protocol.errors import ProtocolError
-from loader_service.protocol.spec import FieldSpec, Size
+from loader_service.protocol.spec import Dtype, FieldSpec, Size
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -26,7 +26,7 @@ class TableRef:
     """The name of an array: the hash of its bytes, and how to read them."""
 
     table: Hash
-    dtype: str
+    dtype: Dtype
     shape: tuple[Size, ...]
 
     @property
@@ -36,11 +36,12 @@ class TableRef:
 
     @classmethod
     def of(cls, array: np.ndarray) -> TableRef:
-        """Hash `array`.
+        """Hash `array`, which is in the machine's byte order: its bytes travel, and the name of its dtype.
 
         >>> TableRef.of(np.arange(3, dtype="int64")).shape
         (3,)
         """
+        assert array.dtype.isnative, f"{array.dtype} would be read back in the wrong byte order"
         data = np.ascontiguousarray(array)
         digest = hashlib.blake2b(data.reshape(-1).view(np.uint8).data, digest_size=16)
         return cls(digest.hexdigest(), array.dtype.name, array.shape)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loader_service.dataset.collate import native
 from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -38,12 +39,22 @@ def _open(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
     if isinstance(where, TableRef):
         return table(where)
     try:
-        mapped: np.ndarray = np.load(where, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+        mapped = np.load(where, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
         raise DatasetError(f"field {name!r}: {where!r} cannot be mapped: {error}") from error
+    if not isinstance(mapped, np.ndarray):
+        mapped.close()
+        raise DatasetError(f"field {name!r}: {where!r} is an archive of arrays: save each one as .npy")
     if mapped.ndim == 0:
         raise DatasetError(f"field {name!r}: {where!r} holds a single number, expected one row for each sample")
     return mapped
+
+
+def _row_spec(name: str, array: np.ndarray) -> FieldSpec:
+    try:
+        return FieldSpec.like(array.shape[1:], array.dtype)
+    except DatasetError as error:
+        raise DatasetError(f"field {name!r}: {error}") from None
 
 
 class ArraysReader:
@@ -56,9 +67,7 @@ class ArraysReader:
             raise DatasetError(f"arrays of different lengths ({told}): expected one row for each sample in all")
         # A plain ndarray: memmap's subclass machinery would run at every access.
         self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
-        self.spec: Spec = {
-            name: FieldSpec(array.shape[1:], array.dtype.newbyteorder("=").name) for name, array in arrays.items()
-        }
+        self.spec: Spec = {name: _row_spec(name, array) for name, array in arrays.items()}
         self.columns = frozenset(arrays)
         self._length = next(iter(lengths.values()))
         if self._length == 0:
@@ -69,12 +78,13 @@ class ArraysReader:
 
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
         """Return one row of each field."""
-        return {name: self._arrays[name][sample_id] for name in fields}
+        # In the order of the spec, not of the set, which is another one in each process.
+        return {name: native(array[sample_id]) for name, array in self._arrays.items() if name in fields}
 
     def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Gather rows."""
         array = self._arrays[field]
-        if array.dtype == out.dtype:
+        if array.dtype == out.dtype and array.flags.c_contiguous:  # of any other, take() copies the whole
             # mode="clip": with the default, NumPy gathers into a buffer first. The ids are in range.
             np.take(array, ids, axis=0, out=out, mode="clip")
         else:

@@ -70,7 +70,7 @@ class ImageFolder(Source):
     def class_names(self, index: Index) -> list[str]:
         """Return the names of the sub-folders."""
         names = PackedStrings(sub_index(index, "classes"))
-        return [os.fsdecode(names[number]) for number in range(len(names))]
+        return [names[number].decode(errors="replace") for number in range(len(names))]
 
 
 def _pictures(folder: str) -> Iterator[tuple[str, int]]:
@@ -94,7 +94,10 @@ class ImageFolderReader:
         self._gray = source.color == "grayscale"
         self._paths = PackedStrings(sub_index(index, "paths"))
         self._labels = index["label"]
-        first = self.read(0, frozenset({"image"}))["image"]
+        try:
+            first = self.read(0, frozenset({"image"}))["image"]
+        except DatasetError as error:
+            raise DatasetError(f"{self.describe(0)}: {error}") from error
         self.spec: Spec = {"image": FieldSpec.of(first), "label": FieldSpec((), "int64")}
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """One `.npy` file a sample: `folder/ID.npy`, and a label for each id. The best known Keras generator's case.
 
-The header is parsed once. Every file must begin with the same header bytes, so reading a sample is open, one `preadv`
-of header and body, close; the body goes straight into its row.
+The header is parsed once. Where a file begins with the same header bytes, reading it is open, one `preadv` of header
+and body, close; the body goes straight into its row. Where it does not, NumPy reads it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ class NpyFiles(Source):
         if self.ids is None:
             names = list_ids(self.path)
         else:
+            _check_folder(self.path)
             packed = PackedStrings({name: table(ref) for name, ref in self.ids.items()})
             names = [os.fsdecode(packed[number]) for number in range(len(packed))]
+            if not names:
+                raise DatasetError("ids is empty: expected at least one file name; None takes all of the folder")
         sizes = np.empty(len(names), np.int64)
         for number, name in enumerate(names):
             try:
@@ -64,13 +67,20 @@ def list_ids(folder: str) -> list[str]:
     Raises:
         DatasetError: If there is no folder, or nothing in it.
     """
+    _check_folder(folder)
+    with os.scandir(folder) as entries:
+        names = sorted(
+            entry.name[:-4] for entry in entries if entry.name.endswith(".npy") and not entry.name.startswith(".")
+        )
+    if not names:
+        raise DatasetError(f"folder {folder!r} holds no .npy files")
+    return names
+
+
+def _check_folder(folder: str) -> None:
     path = Path(folder)
     if not path.is_dir():
-        raise DatasetError(f"folder {folder!r} does not exist")
-    names = sorted(entry.name[:-4] for entry in os.scandir(path) if entry.name.endswith(".npy"))
-    if not names:
-        raise DatasetError(f"folder {folder!r} is empty: it holds no .npy files")
-    return names
+        raise DatasetError(f"{folder!r} is no folder" if path.exists() else f"folder {folder!r} does not exist")
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,8 @@ class NpyHeader:
                 tuple(fields["shape"]),
                 bool(fields["fortran_order"]),
             )
-            spec = FieldSpec(shape, dtype.newbyteorder("=").name)
-        except (ValueError, SyntaxError, KeyError, TypeError) as error:
+            spec = FieldSpec.like(shape, dtype)
+        except (ValueError, SyntaxError, KeyError, TypeError, DatasetError) as error:
             raise DatasetError(f"its header cannot be used: {error}") from error
         return cls(bytes(start[: begin + length]), spec, fortran and len(shape) > 1, not dtype.isnative)
 
@@ -115,7 +125,7 @@ class NpyHeader:
 
 
 class NpyFilesReader:
-    """Reads bodies straight into rows, and checks every header against the first one."""
+    """Reads bodies straight into rows, and compares every header with the first one."""
 
     def __init__(self, folder: str, index: Index) -> None:
         self._root = os.fsencode(folder) + b"/"
@@ -129,7 +139,7 @@ class NpyFilesReader:
         self._found = bytearray(len(self._header.raw))
         spec = {"x": self._header.spec}
         if self._labels is not None:
-            spec["label"] = FieldSpec(self._labels.shape[1:], self._labels.dtype.name)
+            spec["label"] = FieldSpec.like(self._labels.shape[1:], self._labels.dtype)
         self.spec: Spec = spec
         self.columns = frozenset(spec)
 
@@ -160,7 +170,8 @@ class NpyFilesReader:
             try:
                 self._read_body(sample_id, out[row : row + 1])
             except (OSError, DatasetError) as error:
-                raise SampleError(f"sample {sample_id} ({self.describe(sample_id)}): {error}") from error
+                kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
+                raise kind(f"sample {sample_id} ({self.describe(sample_id)}): {error}") from error
 
     def _path(self, sample_id: int) -> bytes:
         return self._root + self._ids[sample_id] + b".npy"
@@ -168,7 +179,7 @@ class NpyFilesReader:
     def _read_body(self, sample_id: int, out: np.ndarray) -> None:
         """Read one file's numbers into `out`, which is contiguous and has their size."""
         if not self._header.direct:
-            self._read_converted(sample_id, out)
+            self._read_otherwise(sample_id, out)
             return
         fd = os.open(self._path(sample_id), os.O_RDONLY)
         try:
@@ -176,29 +187,23 @@ class NpyFilesReader:
         finally:
             os.close(fd)
         if self._found != self._header.raw:
-            self._refuse_header(sample_id)
+            self._read_otherwise(sample_id, out)
+            return
         expected = len(self._header.raw) + self._header.spec.nbytes
         if count != expected:
             raise DatasetError(f"it is {expected - count:,} bytes short of the {expected:,} that its header promises")
 
-    def _read_converted(self, sample_id: int, out: np.ndarray) -> None:
-        """Read a Fortran-ordered or big-endian file, which NumPy itself turns round."""
-        with open(self._path(sample_id), "rb") as file:
-            found = file.read(len(self._header.raw))
-        if found != self._header.raw:
-            self._found[:] = found.ljust(len(self._found))
-            self._refuse_header(sample_id)
-        try:
-            out.reshape(self._header.spec.shape)[...] = np.load(self._path(sample_id), allow_pickle=False)
-        except ValueError as error:
-            raise DatasetError(str(error)) from error
-
-    def _refuse_header(self, sample_id: int) -> None:
-        """Say how this file differs from the first one."""
+    def _read_otherwise(self, sample_id: int, out: np.ndarray) -> None:
+        """Have NumPy read a file: Fortran-ordered, big-endian, or of another version of the format."""
         with open(self._path(sample_id), "rb") as file:
             found = NpyHeader.parse(file.read(MAX_HEADER))
-        raise SpecMismatch(
-            f"it holds {found.spec}{' in Fortran order' if found.fortran_order else ''}, "
-            f"its siblings {self._header.spec}{' in Fortran order' if self._header.fortran_order else ''} "
-            f"({self.describe(0)}): all files of a source must be alike"
-        )
+            if found.spec != self._header.spec:
+                raise SpecMismatch(
+                    f"it holds {found.spec}, its siblings {self._header.spec} ({self.describe(0)}): "
+                    "all files of a source must be alike"
+                )
+            file.seek(0)
+            try:
+                out.reshape(self._header.spec.shape)[...] = np.load(file, allow_pickle=False)
+            except ValueError as error:
+                raise DatasetError(str(error)) from error

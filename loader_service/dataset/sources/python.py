@@ -1,7 +1,8 @@
 """A user's own source, named by import path: anything with `len(source)` and `source[i]`.
 
-`source[i]` returns a dict of arrays. A source that defines `read_rows(ids, out)` is asked for many rows at once,
-and writes each field of them into `out[field]`, of shape (len(ids), *shape).
+`source[i]` returns a dict of arrays; Python's and NumPy's global random generators are seeded before each call. A
+source that defines `read_rows(ids, out)` is asked for many rows at once, and writes each field of them into
+`out[field]`, of shape (len(ids), *shape): they may depend on the ids alone, since the same row may come with others.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loader_service.dataset.collate import native, spec_of
 from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
-from loader_service.protocol.spec import FieldSpec, Spec
+from loader_service.protocol.spec import Spec
 
 
 class Python(Source):
@@ -56,7 +58,7 @@ class PythonReader:
         self._source, self._name = source, name
         self._length = len(source)
         first = self.read(0, frozenset())
-        self.spec: Spec = {field: FieldSpec.of(value) for field, value in first.items()}
+        self.spec: Spec = spec_of(first, f"{name}[0]")
         self.columns: frozenset[str] = frozenset()
         self.reads_rows = hasattr(source, "read_rows")
 
@@ -68,7 +70,7 @@ class PythonReader:
         sample = self._source[sample_id]
         if not isinstance(sample, dict) or not sample:
             raise DatasetError(f"{self._name}[{sample_id}] is {type(sample).__name__}, expected a dict of arrays")
-        return {field: np.asarray(value) for field, value in sample.items()}
+        return {field: native(value) for field, value in sample.items()}
 
     def read_rows(self, ids: NDArray[np.int64], out: dict[str, np.ndarray]) -> None:
         """Have the user's object fill many rows."""

@@ -54,7 +54,12 @@ class _Resizing(_ToSize):
             raise DatasetError(
                 f"{self.kind}: field {self.field!r} is {field}, expected one of {RESIZABLE}: cast it first"
             )
-        return super().declare_field(field)
+        declared = super().declare_field(field)
+        if self.interpolation == "area" and declared.shape[2] > 4:
+            raise DatasetError(
+                f'{self.kind}: field {self.field!r} is {field}: interpolation="area" takes at most 4 channels'
+            )
+        return declared
 
     def _resized(self, picture: np.ndarray, out: np.ndarray | None) -> np.ndarray:
         if picture.shape[:2] == (self.height, self.width):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import inspect
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from loader_service.dataset.collate import native, spec_of
 from loader_service.dataset.transforms.transform import Sample, SampleTransform
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
-from loader_service.protocol.spec import FieldSpec, Spec
+from loader_service.protocol.spec import Spec
 
 
 class Map(SampleTransform):
@@ -39,16 +42,21 @@ class Map(SampleTransform):
         except ValueError:  # a builtin without a signature
             return False
 
+    def load(self) -> None:
+        """Import the function before there is a sample to blame."""
+        self._call  # noqa: B018 - it is cached
+
     def declare(self, spec: Spec) -> Spec:
         """Refuse: what a user's function returns is found by running it (plan.py)."""
         raise DatasetError("map: the spec is known only from a first sample")
 
     def spec_of(self, sample: Sample) -> Spec:
         """Return the spec of a sample that the function returned."""
-        return {name: FieldSpec.of(value) for name, value in sample.items()}
+        return spec_of(sample, f"map: {self.function.name!r}")
 
     def apply(self, sample: Sample, key: int, position: int) -> Sample:
         """Call the function on one sample."""
+        sample = {name: _writable(value) for name, value in sample.items()}
         seed_globals(key, position)
         if self._takes_rng:
             rng = np.random.Generator(np.random.Philox(key=[key, position]))
@@ -59,11 +67,27 @@ class Map(SampleTransform):
             raise DatasetError(
                 f"map: {self.function.name!r} returned {type(mapped).__name__}, expected a dict of arrays"
             )
-        return {name: np.asarray(value) for name, value in mapped.items()}
+        return {name: native(value) for name, value in mapped.items()}
+
+
+def _writable(value: Any) -> Any:
+    """Copy a view of what all samples are read from: a function may change in place what it is given."""
+    return value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value
 
 
 def seed_globals(key: int, position: int) -> None:
     """Seed Python's and NumPy's global generators for one sample."""
     seed = (key + position * 0x9E3779B97F4A7C15) % 2**64
     random.seed(seed)
-    np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32, 1])  # both are Mersenne twisters: without the 1 they were twins
+
+
+@contextmanager
+def globals_kept() -> Iterator[None]:
+    """Give Python's and NumPy's global generators back as they were: `compute` runs in the trainer's own process."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -26,7 +26,7 @@ Pixels = Annotated[int, Field(ge=1, le=65536)]
 class Transform(BaseModel):
     """One declared step of a dataset; immutable, and plain data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from loader_service.dataset.transforms.transform import Draws, FieldTransform
 from loader_service.protocol.errors import DatasetError
@@ -76,24 +76,24 @@ class Normalize(FieldTransform):
         return target
 
 
+def _dtype_name(dtype: Any) -> str:
+    """Return NumPy's one name of a dtype, for all its spellings: they make the same dataset."""
+    try:
+        return FieldSpec.like((), np.dtype(dtype)).dtype
+    except (TypeError, SyntaxError, DatasetError) as error:
+        raise ValueError(f"expected a NumPy dtype of numbers or bool: {error}") from error
+
+
 class Cast(FieldTransform):
     """Change the dtype, as `numpy.ndarray.astype` does."""
 
     vectorised: ClassVar[bool] = True
     kind: Literal["cast"] = "cast"
-    dtype: str
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        try:
-            FieldSpec((), np.dtype(self.dtype).name)
-        except TypeError as error:
-            raise ValueError(f"{self.dtype!r} is no NumPy dtype") from error
-        return self
+    dtype: Annotated[str, BeforeValidator(_dtype_name)]
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Replace the dtype."""
-        return FieldSpec(field.shape, np.dtype(self.dtype).name)
+        return FieldSpec(field.shape, self.dtype)
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Cast one value or a column."""

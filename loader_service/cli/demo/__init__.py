@@ -1,0 +1,160 @@
+"""`loader-service demo`: real pictures, a real daemon, one model trained twice; which loader kept it busy?
+
+    digits      scikit-learn's handwritten digits as PNG files in class folders
+    keras_feed  the same pictures, the way Keras loads them itself
+    training    the model, the clock around both loaders, the epochs
+    report      the table, the picture, the JSON object
+
+Everything that it needs lies in one temporary folder: pictures, the daemon's address, the caches of its libraries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from loader_service.cli.options import JsonOption
+from loader_service.protocol.errors import LoaderError, error_from_plain
+
+EXAMPLE = "loader-service demo --output digits.png"
+NEEDED = {"tensorflow": "tensorflow", "keras": "keras", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
+START_PATIENCE = 60.0  # seconds
+STOP_PATIENCE = 20.0  # seconds
+
+
+def demo(
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each of the two trainings.")] = 12,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes, for either loader.")] = 2,
+    output: Annotated[Path, typer.Option(help="Where the picture with the curves goes.")] = Path("demo.png"),
+    keep: Annotated[
+        Path | None, typer.Option(help="Write the digits into this folder, and leave them there.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a small network on handwritten digits, fed by a daemon and by Keras' own loader; compare the two."""
+    _check_installed()
+    output = output.absolute()
+    if not output.parent.is_dir():
+        raise LoaderError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}")
+    console = Console(stderr=True)
+    with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="loader-demo-") as name:
+        scratch = Path(name)
+        _keep_caches_out_of_home(scratch)
+        with console.status("loading TensorFlow"), _silenced():
+            from loader_service.cli.demo import digits, report, training
+
+            pictures = digits.write_pictures(keep.absolute() if keep else scratch / "digits")
+            training.prepare_keras_workers()
+        with _daemon(f"ipc://{scratch}/daemon", workers) as told:
+            if not as_json:
+                count = f"{pictures.count:,} pictures of digits"
+                console.print(f"{count}; a daemon at {told['address']} with {workers} workers", soft_wrap=True)
+            trainings = training.train_both(pictures, told["address"], epochs, workers, console)
+        report.draw(trainings, output)
+    if as_json:
+        print(json.dumps(report.as_plain(trainings, pictures, epochs=epochs, workers=workers, output=output)))
+    else:
+        report.show(trainings, output, Console(highlight=False))
+
+
+def _check_installed() -> None:
+    missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise LoaderError(
+            f"the demo trains a real network, and needs {', '.join(missing)}: pip install 'loader-service[demo]'"
+        )
+
+
+def _keep_caches_out_of_home(scratch: Path) -> None:
+    """Leave no file of Keras and matplotlib in the user's home, nor read one from there."""
+    os.environ["KERAS_HOME"] = os.devnull  # no folder: Keras goes on without its file
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["MPLCONFIGDIR"] = str(scratch)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM leave all blocks, and end this process without a traceback.
+
+    What a signal raises in the middle of Keras or TensorFlow comes out of them as any kind of error.
+    """
+    came: list[int] = []
+
+    def leave(number: int, frame: object) -> None:
+        came.append(number)
+        if len(came) == 1:  # the second one must not break what the first one has set going
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BaseException:
+        if came:
+            raise typer.Exit(128 + came[0]) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep stderr quiet: TensorFlow's C++ code writes to it while it is imported, whatever its log level is."""
+    sys.stderr.flush()
+    ours = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            said.seek(0)
+            os.write(ours, said.read())
+            raise
+        finally:
+            os.dup2(ours, 2)
+            os.close(ours)
+
+
+@contextlib.contextmanager
+def _daemon(address: str, workers: int) -> Iterator[dict[str, Any]]:
+    """Run a daemon for the length of the block, as `loader-service start --detach` does.
+
+    It also ends when this process is killed: `--owner`.
+    """
+    ready, theirs = os.pipe()
+    command = [sys.executable, "-P", "-m", "loader_service.daemon", "--address", address, "--workers", str(workers)]
+    command += ["--owner", str(os.getpid()), "--ready-fd", str(theirs), "--log-level", "WARNING"]
+    # A session of its own: Ctrl-C is for this process, which then ends the daemon in order.
+    process = subprocess.Popen(command, pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+    os.close(theirs)
+    try:
+        with os.fdopen(ready, "rb") as pipe:
+            if not select.select([pipe], [], [], START_PATIENCE)[0]:
+                raise LoaderError(f"the demo's daemon was not ready after {START_PATIENCE:.0f} s")
+            told: dict[str, Any] = json.loads(pipe.readline() or b"{}")
+        if "error" in told:
+            raise error_from_plain(*told["error"])
+        if "pid" not in told:
+            raise LoaderError(f"the demo's daemon ended with exit code {process.wait()} before it was ready")
+        yield told
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,119 @@
+"""The client's window: what is asked for, in which order it is handed out, what a reset voids."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loader_client.connection import Arrived, Window
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import SampleError
+
+OOPS = failed(SampleError("oops"))
+
+
+def numbers(ranges):
+    return [n for first, last in ranges for n in range(first, last + 1)]
+
+
+def test_the_whole_window_is_asked_for_at_first():
+    assert Window(prefetch=8).ask() == [(0, 7)]
+
+
+def test_nothing_more_is_asked_for_until_a_quarter_of_the_window_is_open():
+    """One message for some batches, not one for each."""
+    window = Window(prefetch=8)
+    window.ask()
+    for n in range(2):
+        window.arrived(0, n, slot=n, rows=1)
+
+    window.take()
+    assert window.ask() == []
+    window.take()
+
+    assert window.ask() == [(8, 9)]
+
+
+def test_batches_are_handed_out_in_order_however_they_arrive():
+    window = Window(prefetch=3)
+    window.ask()
+    window.arrived(0, 2, slot=12, rows=5)
+    window.arrived(0, 1, slot=11, rows=5)
+
+    assert not window.ready
+    window.arrived(0, 0, slot=10, rows=5)
+
+    assert [window.take() for _ in range(3)] == [Arrived(10, 5), Arrived(11, 5), Arrived(12, 5)]
+
+
+def test_a_batch_delivered_twice_is_refused_the_second_time():
+    window = Window(prefetch=2)
+    window.ask()
+
+    assert window.arrived(0, 0, slot=1, rows=1)
+    assert not window.arrived(0, 0, slot=2, rows=1)
+
+
+def test_what_was_lent_before_a_reset_is_ignored():
+    """The daemon has taken its slot back: it may be refilled at any moment."""
+    window = Window(prefetch=2)
+    window.ask()
+    window.reset(0)
+    window.ask()
+
+    assert not window.arrived(0, 0, slot=1, rows=1)
+    assert window.arrived(1, 0, slot=2, rows=1)
+
+
+def test_an_error_waits_for_its_turn_and_asking_again_tries_again():
+    window = Window(prefetch=2)
+    window.ask()
+    window.failed(0, 1, OOPS)
+    assert not window.ready
+    window.arrived(0, 0, slot=0, rows=1)
+
+    assert window.take() == Arrived(0, 1)
+    assert window.take() == OOPS
+    assert numbers(window.ask()) == [1, 2]
+
+
+def test_a_cycle_asks_for_its_first_batch_after_its_last():
+    window = Window(prefetch=4)
+    window.reset(3, cycle=(0, 4))
+
+    assert window.ask() == [(3, 4), (0, 1)]
+
+
+def test_a_cycle_shorter_than_the_window_is_asked_for_once_a_pass():
+    window = Window(prefetch=8)
+    window.reset(0, cycle=(0, 2))
+
+    assert window.ask() == [(0, 2)]
+    window.arrived(1, 0, slot=0, rows=1)
+    window.take()
+    assert window.ask() == [(0, 0)]
+    assert window.ask() == []
+
+
+@given(
+    prefetch=st.integers(1, 12),
+    start=st.integers(0, 20),
+    order=st.lists(st.integers(0, 10**6), min_size=60, max_size=60),
+    cycle=st.none() | st.tuples(st.integers(0, 5), st.integers(5, 9)),
+)
+def test_every_number_comes_once_and_in_order_whatever_the_daemon_does(prefetch, start, order, cycle):
+    window = Window(prefetch)
+    begin = cycle[0] if cycle else start
+    window.reset(begin, cycle)
+    asked, taken = [], []
+    for pick in order:
+        asked += numbers(window.ask())
+        assert len(asked) <= prefetch
+        n = asked.pop(pick % len(asked)) if asked else None
+        if n is not None:
+            assert window.arrived(window.round, n, slot=n, rows=1)
+        while window.ready:
+            taken.append(window.take().slot)
+
+    period = cycle[1] - cycle[0] + 1 if cycle else None
+    expected = [begin + (i % period if period else i) for i in range(len(taken))]
+    assert taken == expected
+    assert len(taken) > 0

@@ -1,0 +1,264 @@
+"""Who gets which slot: streams share batches, a lent slot is never refilled, no request is forgotten."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from loader_service.daemon.streams import VIEWS, Fail, Fill, Lend, Shelf
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import ProtocolError, SampleError
+
+A, B = (b"a" * 16, 0), (b"b" * 16, 0)
+OOPS = failed(SampleError("oops"))
+
+
+def shelf_of(slots, *streams):
+    shelf = Shelf(slots)
+    for stream in streams:
+        shelf.open(stream)
+    return shelf
+
+
+def test_a_number_gets_a_slot_and_its_stream_gets_the_slot_when_it_is_filled():
+    shelf = shelf_of(2, A)
+
+    assert shelf.request(A, [5]) == [Fill(0, 5)]
+    assert shelf.filled(0) == [Lend(A, 0, 5)]
+
+
+def test_two_streams_that_ask_for_the_same_batch_get_the_same_slot():
+    shelf = shelf_of(4, A, B)
+
+    assert shelf.request(A, [1]) == [Fill(0, 1)]
+    assert shelf.request(B, [1]) == []
+
+    assert shelf.filled(0) == [Lend(A, 0, 1), Lend(B, 0, 1)]
+    assert shelf.made == 1
+
+
+def test_a_late_comer_gets_a_batch_that_is_still_there():
+    shelf = shelf_of(4, A, B)
+    shelf.request(A, [1])
+    shelf.filled(0)
+    shelf.returned(A, [0])
+
+    assert shelf.request(B, [1]) == [Lend(B, 0, 1)]
+
+
+def test_a_lent_slot_is_not_refilled_until_its_last_reader_returns_it():
+    shelf = shelf_of(1, A, B)
+    shelf.request(A, [1])
+    shelf.request(B, [1])
+    shelf.filled(0)
+
+    assert shelf.request(A, [2]) == []
+    assert shelf.returned(A, [0]) == []
+    assert shelf.returned(B, [0]) == [Fill(0, 2)]
+
+
+def test_the_same_stream_may_read_a_slot_twice_at_a_time():
+    """Validation goes round: a framework may hold the last pass's arrays while the next pass asks again."""
+    shelf = shelf_of(1, A)
+    shelf.request(A, [0])
+    shelf.filled(0)
+
+    assert shelf.request(A, [0]) == [Lend(A, 0, 0)]
+    assert shelf.returned(A, [0]) == []
+    assert shelf.request(A, [1]) == []
+    assert shelf.returned(A, [0]) == [Fill(0, 1)]
+
+
+def test_an_unread_batch_behind_every_stream_makes_room_before_one_that_is_ahead():
+    shelf = shelf_of(3, A, B)
+    shelf.request(A, [1, 2, 3])
+    shelf.request(B, [1])
+    for slot in range(3):
+        shelf.filled(slot)
+    shelf.returned(A, [1, 0, 2])
+    shelf.returned(B, [0])
+
+    assert shelf.request(A, [4]) == [Fill(0, 4)]
+    assert shelf.request(B, [2]) == [Lend(B, 1, 2)]
+
+
+def test_numbers_queue_for_slots_in_the_order_of_their_requests():
+    shelf = shelf_of(1, A, B)
+    shelf.request(A, [1])
+    shelf.request(B, [7])
+    shelf.request(A, [2])
+    shelf.filled(0)
+
+    assert shelf.returned(A, [0]) == [Fill(0, 7)]
+
+
+def test_a_failed_batch_is_told_to_all_who_wait_and_its_slot_is_free():
+    shelf = shelf_of(1, A, B)
+    shelf.request(A, [1])
+    shelf.request(B, [1])
+
+    assert shelf.failed(0, OOPS) == [Fail(A, 1, OOPS), Fail(B, 1, OOPS)]
+    assert shelf.request(A, [1]) == [Fill(0, 1)]
+
+
+def test_a_reset_voids_what_was_asked_for_and_takes_back_all_slots_but_those_kept():
+    shelf = shelf_of(3, A)
+    shelf.request(A, [0, 1, 2, 3])
+    for slot in range(3):
+        shelf.filled(slot)
+
+    shelf.reset(A, keeps=[0])
+
+    assert shelf.reader_counts(A) == {"waits_for": 0, "holds": 1}
+    assert shelf.request(A, [10, 11, 12]) == [Fill(1, 10), Fill(2, 11)]
+
+
+def test_asking_again_for_what_a_reset_voided_does_not_fill_two_slots_with_it():
+    shelf = shelf_of(3, A)
+    shelf.request(A, [0, 1, 2, 3])
+    shelf.reset(A, keeps=[])
+
+    told = shelf.request(A, [3, 1])
+    for slot in range(3):
+        told += shelf.filled(slot)
+
+    assert told == [Fill(0, 3), Lend(A, 1, 1)]
+
+
+def test_a_stream_that_closes_gives_everything_back():
+    shelf = shelf_of(2, A, B)
+    shelf.request(A, [0, 1, 2])
+    shelf.filled(0)
+    shelf.request(B, [5])
+
+    assert shelf.close(A) == [Fill(0, 5)]
+
+
+def test_all_streams_together_may_keep_all_slots_but_one():
+    """Or readers who keep what they may would wait for a slot for ever."""
+    shelf = Shelf(6)
+
+    assert [shelf.open((bytes([i]) * 16, 0)) for i in range(4)] == [VIEWS, 1, 0, 0]
+    assert Shelf(2).open(A) == 1
+
+
+@pytest.mark.parametrize("slots", [[1], [0, 0], [99]])
+def test_returning_what_was_not_lent_is_an_error_and_changes_nothing_else(slots):
+    shelf = shelf_of(2, A)
+    shelf.request(A, [0])
+    shelf.filled(0)
+
+    with pytest.raises(ProtocolError, match="not lent"):
+        shelf.returned(A, slots)
+
+    assert shelf.reader_counts(A)["holds"] == (0 if 0 in slots else 1)
+
+
+def test_a_stream_that_is_not_open_gets_nothing():
+    with pytest.raises(ProtocolError, match="stream 0 is not open"):
+        Shelf(2).request(A, [0])
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Any interleaving of requests, completions, returns, resets and disconnects."""
+
+    def __init__(self):
+        super().__init__()
+        self.shelf = Shelf(3)
+        self.names = iter(range(10**6))
+        self.lent = {}  # stream -> slots, as often as lent
+        self.wanted = {}  # stream -> numbers that it waits for
+        self.filling = {}  # slot -> n
+        self.holds = {}  # slot -> n, once filled
+
+    def obey(self, told):
+        for instruction in told:
+            match instruction:
+                case Fill(slot, n):
+                    assert not any(slot in slots for slots in self.lent.values()), "a lent slot is written"
+                    assert slot not in self.filling
+                    assert n not in self.filling.values(), "one batch is made twice at a time"
+                    self.filling[slot] = n
+                    self.holds.pop(slot, None)
+                case Lend(stream, slot, n):
+                    assert self.holds[slot] == n, "a slot is lent for what it does not hold"
+                    self.lent[stream].append(slot)
+                    self.wanted[stream].remove(n)
+                case Fail(stream, n, _):
+                    self.wanted[stream].remove(n)
+
+    @precondition(lambda self: len(self.lent) < 4)
+    @rule()
+    def open(self):
+        stream = (next(self.names).to_bytes(16, "big"), 0)
+        self.shelf.open(stream)
+        self.lent[stream], self.wanted[stream] = [], []
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data(), first=st.integers(0, 8), count=st.integers(1, 5))
+    def request(self, data, first, count):
+        stream = data.draw(st.sampled_from(sorted(self.lent)))
+        fresh = [n for n in range(first, first + count) if n not in self.wanted[stream]]
+        self.wanted[stream] += fresh
+        self.obey(self.shelf.request(stream, range(first, first + count)))
+
+    @precondition(lambda self: self.filling)
+    @rule(data=st.data(), good=st.booleans())
+    def complete(self, data, good):
+        slot = data.draw(st.sampled_from(sorted(self.filling)))
+        n = self.filling.pop(slot)
+        if good:
+            self.holds[slot] = n
+            self.obey(self.shelf.filled(slot))
+        else:
+            self.obey(self.shelf.failed(slot, OOPS))
+
+    @precondition(lambda self: any(self.lent.values()))
+    @rule(data=st.data())
+    def give_back(self, data):
+        stream = data.draw(st.sampled_from(sorted(stream for stream, slots in self.lent.items() if slots)))
+        slot = data.draw(st.sampled_from(self.lent[stream]))
+        self.lent[stream].remove(slot)
+        self.obey(self.shelf.returned(stream, [slot]))
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data())
+    def reset(self, data):
+        stream = data.draw(st.sampled_from(sorted(self.lent)))
+        keeps = data.draw(st.lists(st.sampled_from(self.lent[stream]), unique=True)) if self.lent[stream] else []
+        self.lent[stream], self.wanted[stream] = list(keeps), []
+        self.obey(self.shelf.reset(stream, keeps))
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data())
+    def disconnect(self, data):
+        stream = data.draw(st.sampled_from(sorted(self.lent)))
+        del self.lent[stream], self.wanted[stream]
+        self.obey(self.shelf.close(stream))
+
+    @invariant()
+    def no_slot_is_lost(self):
+        assert sum(self.shelf.counts().values()) == 3
+
+    @invariant()
+    def nobody_waits_while_a_slot_is_idle(self):
+        counts = self.shelf.counts()
+        if any(self.wanted.values()) and counts["free"] + counts["unread"]:
+            assert self.filling, "somebody waits, a slot is idle, and nothing is being made"
+
+    def teardown(self):
+        """In the end, with readers that return and workers that work, every request is answered."""
+        for _ in range(1000):
+            for slot in sorted(self.filling):
+                self.holds[slot] = self.filling.pop(slot)
+                self.obey(self.shelf.filled(slot))
+            for stream in sorted(self.lent):
+                slots, self.lent[stream] = self.lent[stream], []
+                self.obey(self.shelf.returned(stream, slots))
+            if not any(self.wanted.values()):
+                break
+        assert not any(self.wanted.values())
+
+
+TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

@@ -1,0 +1,315 @@
+"""The scheduler's rules: every row is made, by one worker at a time, whatever becomes of the workers."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from loader_service.pool.scheduler import DEATHS, DEPTH, Scheduler
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import SampleError
+
+OOPS = failed(SampleError("oops"))
+
+
+def pool_of(workers):
+    scheduler = Scheduler()
+    for worker in range(workers):
+        scheduler.worker_joined(worker)
+    return scheduler
+
+
+def rows_of(task):
+    return [(slot, row) for slot, _, start, stop in task.pieces for row in range(start, stop)]
+
+
+def finish(scheduler, worker, task, seconds=0.001):
+    return scheduler.rows_filled(worker, task.task, seconds)
+
+
+def test_the_first_batch_is_made_by_all_workers_together():
+    """The first batch arrives as many times sooner as there are workers."""
+    scheduler = pool_of(4)
+    scheduler.fill(dataset=0, arena=0, slot=0, n=0, rows=64)
+
+    assigned = scheduler.assign()
+
+    assert {worker for worker, _ in assigned} == {0, 1, 2, 3}
+    assert sorted(row for _, task in assigned for row in rows_of(task)) == [(0, row) for row in range(64)]
+
+
+def test_a_job_ends_with_its_last_row_and_only_once():
+    scheduler = pool_of(2)
+    scheduler.fill(dataset=0, arena=0, slot=3, n=7, rows=10)
+    (first_worker, first), (second_worker, second) = scheduler.assign()
+
+    assert finish(scheduler, first_worker, first) == []
+    (job,) = finish(scheduler, second_worker, second)
+
+    assert (job.slot, job.n, job.error) == (3, 7, None)
+    assert finish(scheduler, second_worker, second) == []
+
+
+def test_small_batches_travel_in_runs_once_their_cost_is_known():
+    """A message for each batch of some microseconds would cost more than the batch."""
+    scheduler = pool_of(1)
+    scheduler.fill(0, 0, slot=0, n=0, rows=4)
+    ((worker, task),) = scheduler.assign()
+    finish(scheduler, worker, task, seconds=4e-6)
+
+    for slot in range(10):
+        scheduler.fill(0, 0, slot, n=slot + 1, rows=4)
+    ((_, task),) = scheduler.assign()
+
+    assert [slot for slot, *_ in task.pieces] == list(range(10))
+
+
+def test_a_large_batch_is_cut_into_tasks_of_some_milliseconds():
+    scheduler = pool_of(2)
+    scheduler.fill(0, 0, slot=0, n=0, rows=2)
+    for worker, task in scheduler.assign():
+        finish(scheduler, worker, task, seconds=0.001)
+
+    for slot in range(4):
+        scheduler.fill(0, 0, slot, n=slot + 1, rows=256)
+    assigned = scheduler.assign()
+
+    assert {len(rows_of(task)) for _, task in assigned} == {8}
+
+
+def test_a_worker_has_no_more_than_two_tasks_at_hand():
+    scheduler = pool_of(2)
+    for slot in range(8):
+        scheduler.fill(0, 0, slot, n=slot, rows=1000)
+
+    assigned = scheduler.assign()
+
+    assert Counter(worker for worker, _ in assigned) == {0: DEPTH, 1: DEPTH}
+
+
+def test_datasets_take_turns():
+    """Validation must not wait until training has nothing to do."""
+    scheduler = pool_of(1)
+    for slot in range(5):
+        scheduler.fill(dataset=1, arena=1, slot=slot, n=slot, rows=1000)
+    scheduler.fill(dataset=2, arena=2, slot=0, n=0, rows=10)
+
+    assert [task.dataset for _, task in scheduler.assign()] == [1, 2]
+
+
+def test_rows_of_a_lost_worker_go_to_another_one():
+    scheduler = pool_of(2)
+    scheduler.fill(0, 0, slot=0, n=0, rows=64)
+    (dead, lost), (alive, other) = scheduler.assign()
+
+    scheduler.worker_lost(dead)
+    redone = []
+    jobs = finish(scheduler, alive, other)
+    while assigned := scheduler.assign():
+        for worker, task in assigned:
+            redone += rows_of(task)
+            jobs += finish(scheduler, worker, task)
+
+    assert sorted(redone) == rows_of(lost)
+    assert [job.error for job in jobs] == [None]
+
+
+def test_rows_that_raise_are_tried_once_more_then_their_batch_fails():
+    scheduler = pool_of(1)
+    scheduler.fill(0, 0, slot=0, n=0, rows=8)
+    ((worker, task),) = scheduler.assign()
+
+    assert scheduler.rows_failed(worker, task.task, 0, OOPS) == []
+    ((worker, again),) = scheduler.assign()
+    (job,) = scheduler.rows_failed(worker, again.task, 0, OOPS)
+
+    assert job.error == OOPS
+    assert scheduler.assign() == []
+
+
+def test_pieces_after_a_failed_one_are_made_all_the_same():
+    """One bad batch in a run of small ones must not take its neighbours along."""
+    scheduler = pool_of(1)
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    ((worker, task),) = scheduler.assign()
+    finish(scheduler, worker, task, seconds=1e-6)
+    for slot in range(3):
+        scheduler.fill(0, 0, slot, n=slot + 1, rows=1)
+    ((worker, run),) = scheduler.assign()
+
+    ended = scheduler.rows_failed(worker, run.task, 1, OOPS)
+    while assigned := scheduler.assign():
+        for worker, task in assigned:
+            if any(slot == 1 for slot, *_ in task.pieces):
+                position = [slot for slot, *_ in task.pieces].index(1)
+                ended += scheduler.rows_failed(worker, task.task, position, OOPS)
+            else:
+                ended += finish(scheduler, worker, task)
+
+    assert {(job.n, job.error is None) for job in ended} == {(1, True), (2, False), (3, True)}
+
+
+def test_a_row_that_kills_every_worker_is_blamed_and_its_neighbours_are_not():
+    """Otherwise a poison sample would kill workers for ever, and look like a hang."""
+    scheduler = Scheduler()
+    poison, deaths, ended = 13, 0, []
+    scheduler.worker_joined(0)
+    scheduler.fill(0, 0, slot=0, n=0, rows=32)
+
+    for worker in range(1, 100):
+        scheduler.worker_joined(worker)
+        dead = None
+        for at, task in scheduler.assign():
+            if at == dead:
+                continue
+            if (0, poison) in rows_of(task):
+                ended += scheduler.worker_lost(at)
+                deaths, dead = deaths + 1, at
+            else:
+                ended += finish(scheduler, at, task)
+
+    (job,) = ended
+    assert "row 13 of batch 0" in job.error.message
+    assert deaths <= 6 + DEATHS
+
+
+def test_a_retired_worker_ends_its_tasks_and_gets_no_more():
+    scheduler = pool_of(2)
+    for slot in range(8):
+        scheduler.fill(0, 0, slot, n=slot, rows=100)
+    tasks = [task for worker, task in scheduler.assign() if worker == 1]
+
+    assert scheduler.worker_retired(1)
+    assert scheduler.dismissable() == []
+    for task in tasks:
+        finish(scheduler, 1, task)
+
+    assert 1 not in [worker for worker, _ in scheduler.assign()]
+    assert scheduler.dismissable() == [1]
+    assert scheduler.dismissable() == []
+
+
+def test_a_forgotten_dataset_is_not_worked_on():
+    scheduler = pool_of(1)
+    scheduler.fill(dataset=5, arena=5, slot=0, n=0, rows=10)
+
+    scheduler.forget(5)
+
+    assert scheduler.assign() == []
+
+
+def test_a_late_answer_of_a_lost_worker_changes_nothing():
+    scheduler = pool_of(1)
+    scheduler.fill(0, 0, slot=0, n=0, rows=4)
+    ((worker, task),) = scheduler.assign()
+    scheduler.worker_lost(worker)
+
+    assert finish(scheduler, worker, task) == []
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Any interleaving of batches, completions, errors and deaths: each row is in exactly one place."""
+
+    tasks = Bundle("tasks")
+
+    def __init__(self):
+        super().__init__()
+        self.scheduler = Scheduler()
+        self.workers = set()
+        self.jobs = {}  # n -> rows
+        self.ended = Counter()
+        self.held = {}  # task number -> (worker, rows)
+        self.numbers = iter(range(10**9))
+
+    def take(self, jobs):
+        self.ended.update(job.n for job in jobs)
+
+    @rule()
+    def join(self):
+        worker = next(self.numbers)
+        self.workers.add(worker)
+        self.scheduler.worker_joined(worker)
+
+    @rule(rows=st.integers(1, 40), dataset=st.integers(0, 2))
+    def fill(self, rows, dataset):
+        n = next(self.numbers)
+        self.jobs[n] = rows
+        self.scheduler.fill(dataset, dataset, slot=n, n=n, rows=rows)
+
+    @rule(target=tasks)
+    def assign(self):
+        assigned = self.scheduler.assign()
+        for worker, task in assigned:
+            assert worker in self.workers
+            self.held[task.task] = (
+                worker,
+                [(n, row) for _, n, start, stop in task.pieces for row in range(start, stop)],
+            )
+        return assigned
+
+    @rule(assigned=consumes(tasks), seconds=st.floats(0, 1), fate=st.sampled_from(["filled", "failed", "lost"]))
+    def end(self, assigned, seconds, fate):
+        for worker, task in assigned:
+            if task.task not in self.held:
+                continue  # lost with its worker
+            if fate == "lost":
+                self.workers.discard(worker)
+                self.take(self.scheduler.worker_lost(worker))
+                self.held = {number: held for number, held in self.held.items() if held[0] != worker}
+                continue
+            del self.held[task.task]
+            if fate == "filled":
+                self.take(self.scheduler.rows_filled(worker, task.task, seconds))
+            else:
+                self.take(self.scheduler.rows_failed(worker, task.task, len(task.pieces) - 1, OOPS))
+
+    @invariant()
+    def no_job_ends_twice(self):
+        assert all(count == 1 for count in self.ended.values())
+
+    @invariant()
+    def no_row_is_made_in_two_places(self):
+        made = Counter(row for _, rows in self.held.values() for row in rows)
+        assert all(count == 1 for count in made.values())
+
+    def teardown(self):
+        """In the end, with a worker that works, every job ends."""
+        self.scheduler.worker_joined(-1)
+        for number, (worker, _) in list(self.held.items()):
+            self.take(self.scheduler.rows_filled(worker, number, 0.001))
+        for _ in range(10_000):
+            assigned = self.scheduler.assign()
+            for worker, task in assigned:
+                self.take(self.scheduler.rows_filled(worker, task.task, 0.001))
+            if not assigned:
+                break
+        assert set(self.ended) == set(self.jobs)
+        assert all(count == 1 for count in self.ended.values())
+
+
+TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_wait_status_is_told_in_words():
+    from loader_service.pool.engine import how_it_ended
+
+    assert how_it_ended(11) == "killed by SIGSEGV"
+    assert how_it_ended(3 << 8) == "ended with exit code 3"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_every_row_is_made_once_for_any_number_of_workers(workers):
+    scheduler = pool_of(workers)
+    for slot in range(5):
+        scheduler.fill(0, 0, slot, n=slot, rows=33)
+
+    made = Counter()
+    while assigned := scheduler.assign():
+        for worker, task in assigned:
+            made.update(rows_of(task))
+            finish(scheduler, worker, task)
+
+    assert made == {(slot, row): 1 for slot in range(5) for row in range(33)}
