@@ -43,7 +43,7 @@ async def _serve(
             {
                 "address": str(address),
                 "pid": os.getpid(),
-                "workers": daemon.roster.wanted,
+                "workers": daemon.workers_wanted,
                 "memory": daemon.memory_limit,
             }
         )

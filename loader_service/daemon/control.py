@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def status_of(daemon: Daemon) -> dict[str, Any]:
     """Return the object that `status --json` prints."""
-    tasks = daemon.scheduler.load()
+    tasks = daemon.workers.scheduler.load()
     workers = [
         {
             "number": member.number,
@@ -22,11 +22,11 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
             "state": "busy" if member.state is WorkerState.READY and tasks.get(member.number) else member.state.value,
             "tasks": tasks.get(member.number, 0),
         }
-        for member in daemon.roster.members.values()
+        for member in daemon.workers.roster.members.values()
     ]
     streams = []
     datasets = []
-    for served in daemon.served.values():
+    for served in daemon.clients.served.values():
         opened, shelf = served.opened, served.shelf
         datasets.append(
             {
@@ -42,7 +42,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         streams += [
             {
                 "key": opened.key,
-                "client_pid": daemon.client_pid(stream[0]),
+                "client_pid": daemon.clients.pid(stream[0]),
                 "stream": stream[1],
                 **shelf.reader_counts(stream),
             }
@@ -53,10 +53,10 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "version": __version__,
         "pid": os.getpid(),
         "workers": workers,
-        "workers_wanted": daemon.roster.wanted,
-        "workers_lost": daemon.roster.lost,
-        "rows_redone": daemon.scheduler.redone,
+        "workers_wanted": daemon.workers.roster.wanted,
+        "workers_lost": daemon.workers.roster.lost,
+        "rows_redone": daemon.workers.scheduler.redone,
         "streams": streams,
         "datasets": datasets,
-        "memory": {"limit": daemon.memory_limit, "used": daemon.memory_used},
+        "memory": {"limit": daemon.memory_limit, "used": daemon.clients.memory_used},
     }

@@ -13,13 +13,11 @@ from loader_service.protocol.messages import DatasetOpened, StreamOpened
 
 @dataclass(eq=False)
 class Opening:
-    """A stream that waits for a worker to open its dataset; `tried` counts workers that died over it."""
+    """A stream that waits for its dataset to be opened."""
 
     stream: StreamId
     declaration: dict[str, Any]
     prefetch: int
-    worker: int | None = None
-    tried: int = 0
 
 
 @dataclass(eq=False)

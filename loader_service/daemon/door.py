@@ -61,6 +61,13 @@ class Door:
         except (PeerGone, ProtocolError) as error:
             self.dismiss(peer, str(error))
 
+    def hand(self, peer: Peer, message: Any, fd: int) -> None:
+        """Hand a descriptor over; a peer that cannot take it is as good as dead."""
+        try:
+            peer.lifeline.send(message, fd)
+        except PeerGone as error:
+            self._loop.call_soon(self.dismiss, peer, str(error))
+
     def dismiss(self, peer: Peer, reason: str) -> None:
         """Treat a peer as dead: hang up on it."""
         if peer in self._peers:

@@ -128,15 +128,15 @@ class Plan:
         for column in self._columns:
             self._fill_column(column, ids, draws, out[column.field])
         if self._sample_fields:
-            with globals_kept() if self._runs_user_code else nullcontext():
-                self._fill_samples(epoch, ids, positions, draws, out)
+            self._fill_samples(epoch, ids, positions, draws, out)
 
     def compute(self, n: int) -> dict[str, np.ndarray]:
         """Make batch `n` here and now, ids included: the definition that every other way must equal."""
         rows = self.rows(n)
         specs = {**self.spec, IDS: IDS_SPEC}
         out = {name: np.empty((rows, *field.shape), field.dtype) for name, field in specs.items()}
-        self.fill(n, 0, rows, out)
+        with globals_kept() if self._runs_user_code else nullcontext():
+            self.fill(n, 0, rows, out)
         return out
 
     # -- compiling -------------------------------------------------------------------------------------------

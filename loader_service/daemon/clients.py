@@ -1,0 +1,320 @@
+"""The daemon's side of its clients: their streams, the datasets these read, and the slots that they are lent.
+
+Who gets which slot is the shelf's rule (streams.py); here its instructions become messages, and datasets are opened
+with their first stream and closed some time after their last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from loader_service.daemon.datasets import Opening, Served, tables_in
+from loader_service.daemon.door import Door, Peer
+from loader_service.daemon.memory import SPARE_SLOTS, available_memory, choose_slots, mebibytes
+from loader_service.daemon.router import Router
+from loader_service.daemon.streams import Fail, Fill, Instruction, Lend, StreamId
+from loader_service.daemon.workers import Workers
+from loader_service.pool.scheduler import Job
+from loader_service.protocol.arena import create_memory
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import DatasetError, LoaderError, ProtocolError
+from loader_service.protocol.layout import Layout
+from loader_service.protocol.messages import (
+    BatchesReady,
+    BatchFailed,
+    CloseStream,
+    DatasetOpened,
+    Failed,
+    GetStatus,
+    OpenStream,
+    RequestBatches,
+    ResetStream,
+    ReturnSlots,
+    Scale,
+    ShareArena,
+    Status,
+    Stop,
+    StreamFailed,
+)
+from loader_service.protocol.tables import TableStore
+
+log = logging.getLogger(__name__)
+
+GRACE = 30.0  # seconds that a dataset stays open after its last stream
+MOST_AT_ONCE = 65536  # batches in one request
+
+
+class Clients:
+    """Everybody who streams, asks or commands."""
+
+    def __init__(
+        self,
+        router: Router,
+        tables: TableStore,
+        memory_limit: int,
+        *,
+        status: Callable[[], dict[str, Any]],
+        stop: Callable[[], None],
+    ) -> None:
+        self.memory_limit = memory_limit
+        self.served: dict[int, Served] = {}  # by dataset number
+        self._router, self._tables, self._status, self._stop = router, tables, status, stop
+        self._loop = asyncio.get_running_loop()
+        self._workers: Workers
+        self._door: Door
+        self._clients: dict[bytes, Peer] = {}
+        self._openings: dict[int, Opening] = {}  # dataset number -> the stream that waits for it
+        self._next_dataset = 0
+        self._closing: dict[int, asyncio.TimerHandle] = {}  # datasets without a stream
+        self._streams: dict[StreamId, int] = {}  # -> dataset number
+        self._rounds: dict[StreamId, int] = {}  # of their last ResetStream
+        self._lends: dict[StreamId, list[tuple[int, int, int]]] = {}  # gathered during a turn
+        self._scaling: list[bytes] = []  # clients that wait for the pool to settle
+
+    def start(self, workers: Workers, door: Door) -> None:
+        """Have rows made by `workers`; clients come in by `door`."""
+        self._workers, self._door = workers, door
+
+    def end_streams(self, error: LoaderError) -> None:
+        """Tell every stream why it ends."""
+        told = failed(error)
+        for identity, number in [*self._streams, *(opening.stream for opening in self._openings.values())]:
+            self._send(identity, StreamFailed(number, told))
+
+    def close(self) -> None:
+        """Let go of all memory."""
+        for timer in self._closing.values():
+            timer.cancel()
+        for served in self.served.values():
+            os.close(served.arena)
+
+    # -- what status tells -----------------------------------------------------------------------------------
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes of all arenas."""
+        return sum(served.nbytes for served in self.served.values())
+
+    def pid(self, identity: bytes) -> int | None:
+        """Return the pid of a client."""
+        peer = self._clients.get(identity)
+        return peer.pid if peer else None
+
+    # -- peers -----------------------------------------------------------------------------------------------
+
+    def welcome(self, peer: Peer) -> bool:
+        """Let a client in."""
+        self._clients[peer.identity] = peer
+        return True
+
+    def gone(self, peer: Peer) -> None:
+        """A client is dead, or has hung up: what it was lent comes back."""
+        self._clients.pop(peer.identity, None)
+        for dataset in [number for number, opening in self._openings.items() if opening.stream[0] == peer.identity]:
+            del self._openings[dataset]
+            self._workers.forget(dataset)
+        for stream in [stream for stream in self._streams if stream[0] == peer.identity]:
+            self._close_stream(stream)
+
+    # -- turns -----------------------------------------------------------------------------------------------
+
+    def take(self) -> int:
+        """Take in what clients have sent. Return how many messages that were."""
+        count = 0
+        for identity, message in self._router.take():
+            count += 1
+            if identity not in self._clients:
+                continue  # it has hung up, or was never let in
+            try:
+                if isinstance(message, ProtocolError):
+                    raise message
+                self._receive(identity, message)
+            except LoaderError as error:
+                log.warning("a client's message was refused: %s", error, extra={"pid": self.pid(identity)})
+                self._send(identity, failed(error))
+        return count
+
+    def send_lends(self) -> int:
+        """Tell streams what was lent to them during this turn. Return how many messages that were."""
+        lends, self._lends = self._lends, {}
+        for stream, batches in lends.items():
+            self._send(stream[0], BatchesReady(stream[1], self._rounds.get(stream, 0), batches))
+        return len(lends)
+
+    def _receive(self, identity: bytes, message: Any) -> None:
+        match message:
+            case RequestBatches():
+                stream = (identity, message.stream)
+                shelf = self._served_by(stream).shelf
+                if message.returned:
+                    self._obey(stream, shelf.returned(stream, message.returned))
+                if not message.first <= message.last < message.first + MOST_AT_ONCE:
+                    raise ProtocolError(f"a request for batches {message.first} to {message.last}")
+                self._obey(stream, shelf.request(stream, range(message.first, message.last + 1)))
+            case ReturnSlots():
+                stream = (identity, message.stream)
+                if stream in self._streams:  # else: it ended while the message was under way
+                    self._obey(stream, self._served_by(stream).shelf.returned(stream, message.slots))
+            case ResetStream():
+                stream = (identity, message.stream)
+                shelf = self._served_by(stream).shelf
+                self._lends.pop(stream, None)
+                self._rounds[stream] = message.round
+                self._obey(stream, shelf.reset(stream, message.keeps))
+            case OpenStream():
+                self._open_stream(identity, message)
+            case CloseStream():
+                self._close_stream((identity, message.stream))
+            case GetStatus():
+                self._send(identity, Status(self._status()))
+            case Scale():
+                log.info("scale", extra={"workers": message.workers, "pid": self.pid(identity)})
+                self._scaling.append(identity)
+                self._workers.scale(message.workers)
+            case Stop():
+                self._stop()
+            case _:
+                raise ProtocolError(f"{type(message).__name__} from a client")
+
+    def _send(self, identity: bytes, message: Any) -> None:
+        if not self._router.send(identity, message) and (peer := self._clients.get(identity)) is not None:
+            log.warning("a client does not read, and is let go", extra={"pid": peer.pid})
+            self._loop.call_soon(self._door.dismiss, peer, "it does not read")
+
+    def _served_by(self, stream: StreamId) -> Served:
+        if stream not in self._streams:
+            raise ProtocolError(f"stream {stream[1]} is not open")
+        return self.served[self._streams[stream]]
+
+    def _obey(self, stream: StreamId, instructions: Iterable[Instruction]) -> None:
+        self._obey_shelf(self.served[self._streams[stream]], instructions)
+
+    def _obey_shelf(self, served: Served, instructions: Iterable[Instruction]) -> None:
+        for told in instructions:
+            match told:
+                case Lend():
+                    self._lends.setdefault(told.stream, []).append((told.n, told.slot, served.rows(told.n)))
+                case Fill():
+                    self._workers.fill(served.number, told.slot, told.n)
+                case Fail():
+                    identity, number = told.stream
+                    self._send(identity, BatchFailed(number, self._rounds.get(told.stream, 0), told.n, told.error))
+
+    # -- what the workers have done ----------------------------------------------------------------------------
+
+    def jobs_ended(self, jobs: Iterable[Job]) -> None:
+        """All rows of these slots are filled, or cannot be."""
+        for job in jobs:
+            served = self.served.get(job.dataset)
+            if served is None:
+                continue
+            if job.error is None:
+                self._obey_shelf(served, served.shelf.filled(job.slot))
+            else:
+                log.info("batch %d failed: %s", job.n, job.error.message, extra={"key": served.opened.key})
+                self._obey_shelf(served, served.shelf.failed(job.slot, job.error))
+
+    def dataset_opened(self, opened: DatasetOpened) -> None:
+        """Let the stream that waits for this dataset begin."""
+        opening = self._openings.pop(opened.dataset)
+        known = next((served for served in self.served.values() if served.opened.key == opened.key), None)
+        try:
+            served = known or self._serve(opening, opened)
+        except LoaderError as error:
+            self._send(opening.stream[0], StreamFailed(opening.stream[1], failed(error)))
+            return
+        if (timer := self._closing.pop(served.number, None)) is not None:
+            timer.cancel()
+        self._streams[opening.stream] = served.number
+        views = served.shelf.open(opening.stream)
+        client = self._clients[opening.stream[0]]
+        self._door.hand(client, ShareArena(served.number, served.nbytes), served.arena)
+        self._send(client.identity, served.stream_opened(opening.stream, views))
+        log.info("stream opened", extra={"key": opened.key, "pid": client.pid, "slots": served.slots})
+
+    def dataset_refused(self, dataset: int, error: Failed) -> None:
+        """Tell who waits for it; or who reads it, if a later worker could not open what the first one could."""
+        opening = self._openings.pop(dataset, None)
+        if opening is not None:
+            log.info("dataset refused: %s", error.message)
+            self._send(opening.stream[0], StreamFailed(opening.stream[1], error))
+        elif dataset in self.served:
+            for stream in self.served[dataset].shelf.streams:
+                self._send(stream[0], StreamFailed(stream[1], error))
+                self._close_stream(stream)
+
+    def pool_settled(self) -> None:
+        """Answer those who asked for another number of workers."""
+        for identity in self._scaling:
+            self._send(identity, Status(self._status()))
+        self._scaling.clear()
+
+    # -- datasets are opened with their first stream, and closed some time after their last ----------------------
+
+    def _open_stream(self, identity: bytes, message: OpenStream) -> None:
+        stream = (identity, message.stream)
+        try:
+            if isinstance(message.dataset, str):
+                raise DatasetError(
+                    f"this daemon serves no dataset named {message.dataset!r}: it was started without a config"
+                )
+            if stream in self._streams or any(opening.stream == stream for opening in self._openings.values()):
+                raise ProtocolError(f"stream {message.stream} is open already")
+            self._door.drain(self._clients[identity])
+            for table in tables_in(message.dataset):
+                self._tables.fd(table)  # raises if it was not handed over
+        except LoaderError as error:
+            self._send(identity, StreamFailed(message.stream, failed(error)))
+            return
+        number, self._next_dataset = self._next_dataset, self._next_dataset + 1
+        self._openings[number] = Opening(stream, message.dataset, message.prefetch)
+        self._workers.open(number, message.dataset)
+
+    def _serve(self, opening: Opening, opened: DatasetOpened) -> Served:
+        """Make the arena of a key that nobody reads yet.
+
+        Raises:
+            NotEnoughMemory: If two slots do not fit.
+        """
+        layout = Layout.of(opened.spec, opened.batch_size)
+        for number in list(self._closing):  # what nobody reads makes room first
+            if self.memory_used + (opening.prefetch + SPARE_SLOTS) * layout.slot_nbytes > self.memory_limit:
+                self._close_dataset(number)
+        slots = choose_slots(
+            layout.slot_nbytes,
+            opening.prefetch,
+            limit=self.memory_limit,
+            used=self.memory_used,
+            available=available_memory(),
+        )
+        arena = create_memory("loader-service arena", slots * layout.slot_nbytes)
+        log.info("arena", extra={"key": opened.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
+        served = Served(opened.dataset, opening.declaration, opened, layout, slots, arena)
+        self.served[served.number] = served
+        self._workers.serve(served)
+        return served
+
+    def _close_stream(self, stream: StreamId) -> None:
+        dataset = self._streams.pop(stream, None)
+        if dataset is None:
+            return
+        served = self.served[dataset]
+        self._lends.pop(stream, None)
+        self._rounds.pop(stream, None)
+        self._obey_shelf(served, served.shelf.close(stream))
+        if not served.shelf.streams:
+            self._closing[dataset] = self._loop.call_later(GRACE, self._close_dataset, dataset)
+
+    def _close_dataset(self, dataset: int) -> None:
+        self._closing.pop(dataset).cancel()
+        served = self.served.pop(dataset)
+        self._workers.forget(dataset)
+        os.close(served.arena)
+        needed = {table for other in self.served.values() for table in other.tables}
+        needed |= {table for opening in self._openings.values() for table in tables_in(opening.declaration)}
+        self._tables.forget(needed)
+        log.info("dataset closed", extra={"key": served.opened.key})

@@ -1,0 +1,64 @@
+"""A ROUTER socket of the daemon: typed messages in, typed messages out. The only file here that touches ZeroMQ.
+
+ZeroMQ's descriptor is edge-triggered: it may stay silent although messages wait, after any call on its socket. So
+whoever is woken takes until there is nothing left, and looks again after sending.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import zmq
+
+from loader_service.protocol.codec import MAX_NBYTES, decode, encode
+from loader_service.protocol.errors import ProtocolError
+from loader_service.protocol.link import descriptor
+
+log = logging.getLogger(__name__)
+
+DRAIN = 64  # messages taken at a time, so that neither socket starves the other
+HIGH_WATER = 10_000  # messages; a peer that has missed this many does not read
+LINGER = 500  # milliseconds for the last messages to leave
+
+
+class Router:
+    """One bound socket, and the peers that speak on it."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error, not silence
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_NBYTES)
+        self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        self._socket.bind(endpoint)
+        self.fd = descriptor(self._socket)
+
+    def take(self) -> Iterator[tuple[bytes, Any]]:
+        """Yield what has come, up to DRAIN messages: the sender's identity, and a message or a ProtocolError."""
+        for _ in range(DRAIN):
+            try:
+                identity, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                if len(parts) != 1:
+                    raise ProtocolError(f"a message of {len(parts)} parts, expected one")
+                message = decode(parts[0])
+            except ProtocolError as error:
+                message = error
+            yield identity, message
+
+    def send(self, identity: bytes, message: Any) -> bool:
+        """Send a message. Return whether its receiver is there, and reads."""
+        try:
+            self._socket.send_multipart([identity, encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            log.debug("cannot send: %s", error, extra={"tag": message.tag})
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close it; what was sent last still leaves."""
+        self._socket.close(linger=LINGER)

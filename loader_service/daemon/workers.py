@@ -1,0 +1,320 @@
+"""The daemon's side of the pool: which workers there are, what each has been told, tasks out, facts in.
+
+What happens to rows is the scheduler's rule, and how many workers there should be the roster's; here they meet the
+processes. Datasets are opened by workers, since the loop never touches data: the first one makes the index and tells
+what the dataset is; the others are told before their first task of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from loader_service.daemon.datasets import Served, tables_in
+from loader_service.daemon.door import Door, Peer
+from loader_service.daemon.router import Router
+from loader_service.pool.engine import Ended, LocalEngine, Started
+from loader_service.pool.roster import Roster, WorkerState
+from loader_service.pool.scheduler import Job, Scheduler
+from loader_service.protocol.address import Address
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import DatasetError, ProtocolError
+from loader_service.protocol.lifeline import PeerGone
+from loader_service.protocol.messages import (
+    CloseDataset,
+    DatasetOpened,
+    DatasetRefused,
+    Failed,
+    Leave,
+    OpenDataset,
+    RowsFailed,
+    RowsFilled,
+    ShareArena,
+    ShareTable,
+    WorkerJoined,
+)
+from loader_service.protocol.tables import TableStore
+
+log = logging.getLogger(__name__)
+
+OPEN_ATTEMPTS = 3  # workers that may die over opening a dataset
+LAST_BREATH = 1.0  # seconds that a worker may take to end after it has hung up
+
+
+class Listener(Protocol):
+    """Who is told what the workers have done."""
+
+    def jobs_ended(self, jobs: Iterable[Job]) -> None:
+        """All rows of these slots are filled, or cannot be."""
+
+    def dataset_opened(self, opened: DatasetOpened) -> None:
+        """A dataset that was to be opened is what this says."""
+
+    def dataset_refused(self, dataset: int, error: Failed) -> None:
+        """A dataset cannot be opened."""
+
+    def pool_settled(self) -> None:
+        """There are as many workers as wanted, and all accept tasks."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker that has come in, and what it has been told."""
+
+    peer: Peer
+    datasets: set[int] = field(default_factory=set)
+    arenas: set[int] = field(default_factory=set)
+    tables: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Opening:
+    """A dataset that waits for a worker to open it; `tried` counts those that died over it."""
+
+    declaration: dict[str, Any]
+    worker: int | None = None
+    tried: int = 0
+
+
+class Workers:
+    """The pool, as the event loop sees it."""
+
+    def __init__(
+        self,
+        address: Address,
+        router: Router,
+        tables: TableStore,
+        wanted: int,
+        *,
+        listener: Listener,
+        turn: Callable[[], None],
+    ) -> None:
+        self.roster = Roster(wanted)
+        self.scheduler = Scheduler()
+        self.settled = asyncio.Event()  # once, when there were as many as wanted for the first time
+        self._address, self._router, self._tables = address, router, tables
+        self._listener, self._turn = listener, turn
+        self._loop = asyncio.get_running_loop()
+        self._workers: dict[int, _Worker] = {}
+        self._numbers: dict[bytes, int] = {}  # identity -> worker
+        self._openings: dict[int, _Opening] = {}
+        self._served: dict[int, Served] = {}
+        self._door: Door
+        self._start_engine()
+
+    def start(self, door: Door) -> None:
+        """Start the workers; they come in by `door`."""
+        self._door = door
+        self._muster()
+
+    def close(self) -> None:
+        """End every worker, and the template."""
+        self._loop.remove_reader(self._engine.fileno())
+        self._engine.close()
+
+    def scale(self, wanted: int) -> None:
+        """Have so many workers from now on; `pool_settled` is told when it is so."""
+        self.roster.wanted = wanted
+        self._muster()
+
+    # -- datasets --------------------------------------------------------------------------------------------
+
+    def open(self, dataset: int, declaration: dict[str, Any]) -> None:
+        """Have a worker open a dataset; the listener is told what it is, or why it is none."""
+        self._openings[dataset] = _Opening(declaration)
+        self._open_waiting()
+
+    def serve(self, served: Served) -> None:
+        """Rows of this dataset may be asked for from now on."""
+        self._served[served.number] = served
+
+    def fill(self, dataset: int, slot: int, n: int) -> None:
+        """Have batch `n` of a dataset made in a slot."""
+        self.scheduler.fill(dataset, dataset, slot, n, self._served[dataset].rows(n))
+
+    def forget(self, dataset: int) -> None:
+        """Nobody reads this dataset any more, or waits for it to be opened."""
+        self._openings.pop(dataset, None)
+        self._served.pop(dataset, None)
+        self.scheduler.forget(dataset)
+        for number, worker in self._workers.items():
+            if dataset in worker.datasets:
+                worker.datasets.discard(dataset)
+                worker.arenas.discard(dataset)
+                self._send(number, CloseDataset(dataset))
+
+    # -- turns -----------------------------------------------------------------------------------------------
+
+    def take(self) -> int:
+        """Take in what workers have sent. Return how many messages that were."""
+        count = 0
+        for identity, message in self._router.take():
+            count += 1
+            worker = self._numbers.get(identity)
+            if worker is None:
+                continue  # it was let go, or never let in
+            if isinstance(message, ProtocolError):
+                log.error("a worker sent what cannot be understood: %s", message)
+                self._engine.kill(worker)
+            else:
+                self._receive(worker, message)
+        return count
+
+    def send_tasks(self) -> int:
+        """Hand out what can be handed out. Return how many tasks that were."""
+        assigned = self.scheduler.assign()
+        for worker, task in assigned:
+            self._prepare(self._workers[worker], worker, self._served[task.dataset])
+            self._send(worker, task)
+        return len(assigned)
+
+    def _receive(self, worker: int, message: Any) -> None:
+        match message:
+            case RowsFilled():
+                self._listener.jobs_ended(self.scheduler.rows_filled(worker, message.task, message.seconds))
+                self._dismiss_idle()
+            case RowsFailed():
+                ended = self.scheduler.rows_failed(worker, message.task, message.piece, message.error)
+                self._listener.jobs_ended(ended)
+                self._dismiss_idle()
+            case WorkerJoined():
+                self.scheduler.worker_joined(worker)
+                if not self.roster.joined(worker):  # it was sent away while it started
+                    self.scheduler.worker_retired(worker)
+                self._muster()
+            case DatasetOpened():
+                self._door.drain(self._workers[worker].peer)
+                self._dataset_opened(worker, message)
+            case DatasetRefused():
+                self._workers[worker].datasets.discard(message.dataset)
+                self._openings.pop(message.dataset, None)
+                self._listener.dataset_refused(message.dataset, message.error)
+            case _:
+                raise AssertionError(f"worker {worker} sent {type(message).__name__}")
+
+    def _send(self, worker: int, message: Any) -> None:
+        if not self._router.send(self._workers[worker].peer.identity, message):
+            self._engine.kill(worker)  # it is dead, or does not read: what it had to do is done elsewhere
+
+    def _prepare(self, worker: _Worker, number: int, served: Served) -> None:
+        """Tell a worker what it must know before its first task of a dataset."""
+        if served.number not in worker.datasets:
+            self._hand_tables(worker, served.tables)
+            worker.datasets.add(served.number)
+            self._send(number, OpenDataset(served.number, served.declaration, served.opened.index))
+        if served.number not in worker.arenas:
+            worker.arenas.add(served.number)
+            self._door.hand(worker.peer, ShareArena(served.number, served.nbytes), served.arena)
+
+    def _hand_tables(self, worker: _Worker, tables: Iterable[str]) -> None:
+        for table in set(tables) - worker.tables:
+            worker.tables.add(table)
+            self._door.hand(worker.peer, ShareTable(table), self._tables.fd(table))
+
+    # -- opening datasets ------------------------------------------------------------------------------------
+
+    def _open_waiting(self) -> None:
+        """Have the least busy worker open each dataset that waits for one."""
+        for dataset, opening in self._openings.items():
+            load = self.scheduler.load()
+            if opening.worker is not None or not load:
+                continue
+            opening.worker = min(load, key=lambda number: (load[number], number))
+            worker = self._workers[opening.worker]
+            self._hand_tables(worker, tables_in(opening.declaration))
+            worker.datasets.add(dataset)
+            self._send(opening.worker, OpenDataset(dataset, opening.declaration, {}))
+
+    def _dataset_opened(self, worker: int, opened: DatasetOpened) -> None:
+        wanted = self._openings.pop(opened.dataset, None)
+        if wanted is not None:
+            self._listener.dataset_opened(opened)
+        if opened.dataset not in self._served:  # nobody waits any more, or its key is served under another number
+            self._workers[worker].datasets.discard(opened.dataset)
+            self._send(worker, CloseDataset(opened.dataset))
+
+    # -- workers come and go ---------------------------------------------------------------------------------
+
+    def welcome(self, peer: Peer) -> bool:
+        """Let a worker in, if it is one of ours."""
+        self._hear_engine()  # the template has told of this worker before it let it run
+        for member in self.roster.members.values():
+            if member.pid == peer.pid and member.number not in self._workers:
+                self._numbers[peer.identity] = member.number
+                self._workers[member.number] = _Worker(peer)
+                return True
+        return False
+
+    def gone(self, peer: Peer) -> None:
+        """A worker has hung up: it is ending, or confused. That it is dead, the template will say."""
+        worker = self._numbers.get(peer.identity)
+        if worker is not None:
+            self.scheduler.worker_retired(worker)
+            self._loop.call_later(LAST_BREATH, self._engine.kill, worker)
+
+    def _start_engine(self) -> None:
+        self._engine = LocalEngine(self._address)
+        self._loop.add_reader(self._engine.fileno(), self._hear_engine)
+
+    def _hear_engine(self) -> None:
+        try:
+            facts = self._engine.facts()
+        except PeerGone:
+            log.error("the template died: all workers are replaced")
+            self._loop.remove_reader(self._engine.fileno())
+            facts = [Ended(worker, "lost with the template") for worker in self._engine.close()]
+            self._start_engine()
+        for fact in facts:
+            match fact:
+                case Started():
+                    self.roster.started(fact.worker, fact.pid)
+                case Ended():
+                    self._worker_ended(fact)
+        self._muster()
+        self._loop.call_soon(self._turn)
+
+    def _worker_ended(self, fact: Ended) -> None:
+        member = self.roster.ended(fact.worker, time.monotonic())
+        if member is None:
+            return
+        known = self._workers.pop(fact.worker, None)
+        if known is not None:
+            del self._numbers[known.peer.identity]
+            self._door.dismiss(known.peer, "dead")
+        self._listener.jobs_ended(self.scheduler.worker_lost(fact.worker))
+        level = logging.INFO if member.state is WorkerState.RETIRING else logging.WARNING
+        log.log(level, "worker %d (pid %s) %s", fact.worker, member.pid, fact.how)
+        for dataset, opening in list(self._openings.items()):
+            if opening.worker == fact.worker:
+                opening.worker = None
+                opening.tried += 1
+                if opening.tried >= OPEN_ATTEMPTS:
+                    del self._openings[dataset]
+                    why = f"{OPEN_ATTEMPTS} workers died while each opened the dataset; the last was {fact.how}"
+                    self._listener.dataset_refused(dataset, failed(DatasetError(why)))
+
+    def _muster(self) -> None:
+        """Bring the pool to its wanted size, and what waits for workers to them."""
+        now = time.monotonic()
+        for worker in self.roster.start(now):
+            self._engine.start(worker)
+        for worker in self.roster.retire():
+            if not self.scheduler.worker_retired(worker):
+                self._engine.kill(worker)  # it has not joined: there is nothing to lose
+        self._dismiss_idle()
+        if pause := self.roster.pause(now):
+            self._loop.call_later(pause, self._muster)
+        self._open_waiting()
+        if self.roster.is_settled():
+            self.settled.set()
+            self._listener.pool_settled()
+
+    def _dismiss_idle(self) -> None:
+        """Send retired workers away once they have nothing to do."""
+        for worker in self.scheduler.dismissable():
+            if worker in self._workers:
+                self._send(worker, Leave())

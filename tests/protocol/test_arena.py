@@ -1,0 +1,179 @@
+import errno
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loader_service.protocol.arena import create_memory, map_memory, memory_of, slot_arrays
+from loader_service.protocol.errors import NotEnoughMemory
+from loader_service.protocol.layout import ALIGNMENT, Layout
+from loader_service.protocol.spec import FieldSpec
+
+pytestmark = pytest.mark.usefixtures("nothing_held")
+NAME = "loader-service test"
+
+
+@contextmanager
+def memory(nbytes):
+    fd = create_memory(NAME, nbytes)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def largest_file(nbytes):
+    """Let files of this process grow to `nbytes` only: what `ulimit -f` does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("nbytes", [0, 4096, 3 * 4096])
+def test_nobody_can_shrink_or_grow_the_memory(nbytes):
+    """A truncated arena would be a SIGBUS in every process that reads it."""
+    with memory(2 * 4096) as fd, pytest.raises(PermissionError):
+        os.ftruncate(fd, nbytes)
+
+
+def test_the_memory_is_reserved_whole_when_it_is_made():
+    with memory(2**20) as fd:
+        assert os.fstat(fd).st_blocks * 512 >= 2**20
+
+
+def test_the_memory_begins_as_zeros():
+    with memory(10_000) as fd:
+        assert not map_memory(fd, 10_000, writable=False).any()
+
+
+def test_what_one_mapping_writes_another_reads():
+    with memory(4096) as fd:
+        writer, reader = map_memory(fd, 4096, writable=True), map_memory(fd, 4096, writable=False)
+
+        writer[17] = 42
+
+        assert reader[17] == 42
+
+
+def test_a_read_only_mapping_cannot_be_made_writable():
+    with memory(4096) as fd:
+        reader = map_memory(fd, 4096, writable=False)
+
+        with pytest.raises(ValueError, match="read-only"):
+            reader[0] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            reader.flags.writeable = True
+
+
+def test_the_kernel_itself_refuses_writes_to_a_read_only_mapping():
+    """NumPy's flag is good manners; a C extension that ignores it must not get at another trainer's batch."""
+    script = (
+        "import ctypes\n"
+        "from loader_service.protocol.arena import create_memory, map_memory\n"
+        "reader = map_memory(create_memory('loader-service test', 4096), 4096, writable=False)\n"
+        "ctypes.memset(reader.ctypes.data, 1, 1)\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True)
+
+    assert ended.returncode == -11  # SIGSEGV
+
+
+def test_a_mapping_outlives_the_descriptor():
+    with memory(4096) as fd:
+        writer = map_memory(fd, 4096, writable=True)
+
+    writer[:] = 7
+
+    assert (writer == 7).all()
+
+
+def test_too_little_memory_is_a_sentence_that_says_what_to_lower():
+    with (
+        largest_file(2**20),
+        pytest.raises(NotEnoughMemory, match=r"cannot reserve 2,097,152 bytes .* Lower `memory`, the batch size"),
+    ):
+        create_memory(NAME, 2 * 2**20)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.ENOMEM])
+def test_a_kernel_without_pages_is_too_little_memory_too(code, monkeypatch):
+    """Patched, since a machine whose memory is really exhausted ends tests, not this one alone."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+
+    with pytest.raises(NotEnoughMemory, match=os.strerror(code)):
+        create_memory(NAME, 4096)
+
+
+def test_a_failure_leaves_no_descriptor_behind():
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    with pytest.raises(OSError, match="Invalid argument"):
+        create_memory(NAME, 0)
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+SPEC = {"image": FieldSpec((5, 3), "uint8"), "label": FieldSpec((), "int64"), "none": FieldSpec((0,), "float32")}
+
+
+def test_the_arrays_of_a_slot_are_views_at_their_places():
+    layout = Layout.of(SPEC, batch_size=7)
+    with memory(3 * layout.slot_nbytes) as fd:
+        bytes_ = map_memory(fd, 3 * layout.slot_nbytes, writable=True)
+
+        arrays = slot_arrays(bytes_, layout, 1)
+        arrays["label"][6] = -1
+
+        assert {name: (array.shape, array.dtype.name) for name, array in arrays.items()} == {
+            "image": ((7, 5, 3), "uint8"),
+            "label": ((7,), "int64"),
+            "none": ((7, 0), "float32"),
+            "ids": ((7,), "int64"),
+        }
+        assert all(array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0 for array in arrays.values())
+        start = layout.slot_nbytes + layout.fields["label"][0]
+        assert bytes_[start + 48 : start + 56].tobytes() == b"\xff" * 8
+
+
+def test_writing_all_of_one_slot_touches_no_other():
+    layout = Layout.of(SPEC, batch_size=7)
+    with memory(3 * layout.slot_nbytes) as fd:
+        bytes_ = map_memory(fd, 3 * layout.slot_nbytes, writable=True)
+
+        for array in slot_arrays(bytes_, layout, 1).values():
+            array[...] = 1
+
+        assert not bytes_[: layout.slot_nbytes].any()
+        assert not bytes_[2 * layout.slot_nbytes :].any()
+
+
+def test_the_arrays_of_a_read_only_mapping_are_read_only():
+    layout = Layout.of(SPEC, batch_size=7)
+    with memory(layout.slot_nbytes) as fd:
+        arrays = slot_arrays(map_memory(fd, layout.slot_nbytes, writable=False), layout, 0)
+
+        assert not any(array.flags.writeable for array in arrays.values())
+
+
+@pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3), np.arange(6).reshape(2, 3).T, np.empty((0, 4)), np.pi])
+def test_an_array_is_copied_into_fresh_memory(array):
+    array = np.asarray(array)
+
+    with memory_of(array, NAME) as fd:
+        copied = map_memory(fd, os.fstat(fd).st_size, writable=False)
+
+        assert copied[: array.nbytes].tobytes() == array.tobytes()
