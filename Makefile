@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BENCH := .venv-bench
 
 .PHONY: install demo test bench format clean
 
@@ -23,9 +24,19 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# A short form: one repeat. Peers (PyTorch, hundreds of megabytes) go into an environment of their own.
+bench: $(BENCH)/ready
+	$(BENCH)/bin/python -m benchmarks.handover --repeats 1
+	$(BENCH)/bin/python -m benchmarks.volumes --repeats 1
+
+$(BENCH)/ready: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(BENCH) build dist

@@ -4,7 +4,8 @@ There is no thread in the way of a batch: the thread that waits for one takes th
 streams. If several wait, one of them polls and the others are told. A second, sleepy thread gives slots back when
 their arrays die while nobody is waiting for anything.
 
-Every socket call is made under one lock. The leader polls descriptors only, outside the lock.
+Every socket call, and every change to what a stream knows, is made under one lock, `turn`. The leader polls
+descriptors only, outside the lock.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Channel:
         self.address = address
         self._link = Link(address, "client", __version__)
         self._pid = os.getpid()
-        self._turn = threading.Condition()
+        self.turn = threading.Condition()  # over an RLock; who holds it may change what streams know
         self._leading = False
         self._receivers: dict[int, Receiver] = {}
         self._numbers = 0
@@ -107,14 +108,14 @@ class Channel:
 
     def register(self, receiver: Receiver) -> int:
         """Return the number of a new stream."""
-        with self._turn:
+        with self.turn:
             number, self._numbers = self._numbers, self._numbers + 1
             self._receivers[number] = receiver
             return number
 
     def unregister(self, number: int) -> None:
         """Forget a stream; and its memory, if it was the last one over it."""
-        with self._turn:
+        with self.turn:
             self._receivers.pop(number, None)
             used = {receiver.arena for receiver in self._receivers.values()}
             for arena in self.arenas.keys() - used:
@@ -122,7 +123,7 @@ class Channel:
 
     def share_table(self, ref: TableRef, array: np.ndarray) -> None:
         """Hand an array over, once."""
-        with self._turn:
+        with self.turn:
             self._check()
             if ref.table not in self._shared:
                 with memory_of(array, "loader-service table") as fd:
@@ -131,7 +132,7 @@ class Channel:
 
     def send(self, message: Any) -> None:
         """Send a message."""
-        with self._turn:  # an RLock: a receiver that is flushed holds it already
+        with self.turn:  # an RLock: a receiver that is flushed holds it already
             self._check()
             self._link.send(message)
 
@@ -141,26 +142,25 @@ class Channel:
         return self._lost is not None
 
     def wait(self, done: Callable[[], bool], what: str) -> float:
-        """Take messages in until `done()`. Return the seconds that it took.
+        """Take messages in until `done()`. Return the seconds that it took. `turn` must be held, once.
 
         Raises:
             DaemonStopped, DaemonLost: If the daemon is gone.
             DaemonLost: If it is there, and nothing comes for PATIENCE seconds.
         """
         began = time.perf_counter()
-        with self._turn:
-            self._exchange()
-            while not done():
-                self._check()
-                if time.perf_counter() - began > PATIENCE:
-                    raise DaemonLost(
-                        f"{what} did not come within {PATIENCE:.0f} s, and the daemon at {self.address} is alive: "
-                        "`loader-service status` tells what its workers do."
-                    )
-                if self._leading:
-                    self._turn.wait(SAFETY_POLL)
-                else:
-                    self._lead()
+        self._exchange()
+        while not done():
+            self._check()
+            if time.perf_counter() - began > PATIENCE:
+                raise DaemonLost(
+                    f"{what} did not come within {PATIENCE:.0f} s, and the daemon at {self.address} is alive: "
+                    "`loader-service status` tells what its workers do."
+                )
+            if self._leading:
+                self.turn.wait(SAFETY_POLL)
+            else:
+                self._lead()
         return time.perf_counter() - began
 
     def nudge(self) -> None:
@@ -182,13 +182,13 @@ class Channel:
     def _lead(self) -> None:
         """Wait for messages, without the lock; then take them in, with it."""
         self._leading = True
-        self._turn.release()
+        self.turn.release()
         try:
             self._poll.poll(SAFETY_POLL * 1000)
         finally:
-            self._turn.acquire()
+            self.turn.acquire()
             self._leading = False
-            self._turn.notify_all()
+            self.turn.notify_all()
         self._exchange()
 
     def _exchange(self) -> None:
@@ -233,14 +233,18 @@ class Channel:
         while (message := self._link.recv()) is not None:
             self._dispatch(message)
         self._lost = DaemonLost(f"the daemon at {self.address} has died")
-        self._turn.notify_all()
+        self.turn.notify_all()
 
-    def _check(self) -> None:
+    def refuse_fork(self) -> None:
+        """Raise in a forked child: neither ZeroMQ's sockets nor our lock survive a fork."""
         if os.getpid() != self._pid:
             raise StreamClosed(
                 f"this stream was opened in process {self._pid}, and is used in its fork {os.getpid()}: "
                 "sockets do not survive a fork. Connect again in the child."
             )
+
+    def _check(self) -> None:
+        self.refuse_fork()
         if self._lost is not None:
             raise type(self._lost)(str(self._lost))
 
@@ -254,7 +258,9 @@ class Channel:
 
     def _tidy(self) -> None:
         """Return what is to be returned; hang up, if that is wanted and nothing is left."""
-        with self._turn:
+        if os.getpid() != self._pid:
+            return  # a forked child that ends: the connection is its parent's
+        with self.turn:
             if self._hung_up:
                 return
             for receiver in list(self._receivers.values()):

@@ -51,8 +51,7 @@ class Window:
 
     def ask(self) -> list[tuple[int, int]]:
         """Return the ranges (first, last) to ask for now; nothing until a good part of the window is open."""
-        short = self.prefetch - len(self._asked)
-        if short < max(1, self.prefetch // 4) and self.next in self._asked:
+        if not self.due:
             return []
         ranges: list[tuple[int, int]] = []
         for n in self._numbers():
@@ -76,6 +75,11 @@ class Window:
         """Remember an error until its turn comes: the batches before it are handed out first."""
         if round_ == self.round and n in self._asked:
             self._asked[n] = error
+
+    @property
+    def due(self) -> bool:
+        """Whether `ask` has something to return: a good part of the window is open, or what is next is missing."""
+        return self.prefetch - len(self._asked) >= max(1, self.prefetch // 4) or self.next not in self._asked
 
     @property
     def ready(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from loader_client.batch import Batch, SlotReader
 from loader_client.channel import Channel
-from loader_client.connection import Window
+from loader_client.connection import Arrived, Window
 from loader_service.protocol.codec import error_of
 from loader_service.protocol.errors import LoaderError
 from loader_service.protocol.layout import Layout
@@ -66,15 +66,18 @@ class SharedSupply:
         self._failure: LoaderError | None = None
         self._returned: deque[int] = deque()  # slots whose last array is gone; appended to by finalizers
         self._held: Counter[int] = Counter()  # slot -> how many living batches; those in `_returned` count
+        self._hold_back = 1  # slots that are returned together
         self._torn = False  # an exception came between us and the window: what it says may be wrong
-        self._closing = False
+        self._closing = self._drained = False
         self._answer: StreamOpened | None = None
         self._waited = self._longest = 0.0
         self._taken = self._copied = 0
+        channel.refuse_fork()
         self._number = channel.register(self)
         try:
             channel.send(OpenStream(self._number, self._declare(dataset), prefetch))
-            channel.wait(lambda: self._answer is not None or self._failure is not None, "the opened stream")
+            with channel.turn:
+                channel.wait(lambda: self._answer is not None or self._failure is not None, "the opened stream")
             if self._failure is not None:
                 raise self._failure
         except BaseException:
@@ -83,6 +86,9 @@ class SharedSupply:
         assert self._answer is not None, "waited for"
         self.opened: StreamOpened = self._answer
         layout = Layout.of(self.opened.spec, self.opened.batch_size)
+        # One message returns some slots at once; where there are few, the daemon needs each of them.
+        ample = self.opened.slots >= prefetch + self.opened.views + 2
+        self._hold_back = max(1, prefetch // 4) if ample else 1
         self._slots = SlotReader(channel.arenas[self.opened.arena], layout)
 
     def take(self, n: int, cycle: Cycle) -> Batch:
@@ -92,31 +98,22 @@ class SharedSupply:
             SampleError, SpecMismatch: If a sample of it cannot be made.
             DaemonStopped, DaemonLost: If the daemon is gone.
         """
-        if self._torn or not self._window.is_at(n, cycle):
-            self._reset(n, cycle)
-        self._torn = True
-        waited = self._channel.wait(self._is_settled, f"batch {n}")
-        if self._failure is not None:
-            raise type(self._failure)(str(self._failure))
-        arrived = self._window.take()
-        if isinstance(arrived, Failed):
+        self._channel.refuse_fork()
+        with self._channel.turn:
+            if self._torn or not self._window.is_at(n, cycle):
+                self._reset(n, cycle)
+            self._torn = True
+            waited = self._wait(n)
+            arrived = self._window.take()
+            if isinstance(arrived, Failed):
+                self._torn = False
+                raise error_of(arrived)
+            self._waited += waited
+            self._longest = max(self._longest, waited)
+            self._taken += 1
+            batch = Batch(n, n // self.opened.batches_per_epoch, self._arrays(arrived))
             self._torn = False
-            raise error_of(arrived)
-        self._waited += waited
-        self._longest = max(self._longest, waited)
-        self._taken += 1
-        assert self._slots is not None, "a closed stream is not taken from"
-        if self._held.total() < self.opened.views:
-            self._held[arrived.slot] += 1
-            arrays = self._slots.view(arrived.slot, arrived.rows, partial(self._give_back, arrived.slot))
-        else:
-            self._copied += 1
-            arrays = self._slots.copy(arrived.slot, arrived.rows)
-            self._held[arrived.slot] += 1
-            self._give_back(arrived.slot)
-        batch = Batch(n, n // self.opened.batches_per_epoch, arrays)
-        self._torn = False
-        return batch
+            return batch
 
     def stats(self) -> dict[str, float]:
         """Return counts and seconds."""
@@ -157,27 +154,33 @@ class SharedSupply:
 
     def flush(self) -> None:
         """Return slots, and ask for batches."""
-        slots = self._pop_returned()
         if self._closing:
-            self._flush_last(slots)
+            self._flush_last()
             return
         if self._answer is None or self._failure is not None or self._channel.is_lost:
             return
         ranges = self._window.ask() if self._torn else []  # only while somebody waits in `take`
+        if self._torn and not ranges and len(self._returned) < self._hold_back:
+            return  # they go with the next request, or soon, by the sleepy thread
+        slots = self._pop_returned()
         for first, last in ranges:
             self._channel.send(RequestBatches(self._number, first, last, slots))
             slots = []
         if slots:
             self._channel.send(ReturnSlots(self._number, slots))
 
-    def _flush_last(self, slots: list[int]) -> None:
-        """Return slots, and the stream itself once nothing of it is alive."""
+    def _flush_last(self) -> None:
+        """Give back at once what nobody has looked at, then each slot when it is let go of, then the stream."""
+        slots = self._pop_returned()
         ended = not self._held.total()
-        if not self._channel.is_lost:
-            if slots:
-                self._channel.send(ReturnSlots(self._number, slots))
+        if not self._channel.is_lost and self._answer is not None and self._failure is None:
             if ended:
                 self._channel.send(CloseStream(self._number))
+            elif not self._drained:
+                self._reset(0, None)
+            elif slots:
+                self._channel.send(ReturnSlots(self._number, slots))
+        self._drained = True
         if ended:
             # Frameworks keep closures over a stream for as long as the process lives: do not keep its memory, too.
             self._slots = None
@@ -192,6 +195,28 @@ class SharedSupply:
             self._channel.share_table(TableRef(table, array.dtype.name, array.shape), array)
         declaration: dict[str, Any] = dataset.to_dict()
         return declaration
+
+    def _wait(self, n: int) -> float:
+        """Wait for batch `n`. Return the seconds that it took."""
+        if self._window.ready and not self._window.due and not self._channel.is_lost:
+            return 0.0  # it is here, and nothing is worth a message yet
+        waited = self._channel.wait(self._is_settled, f"batch {n}")
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure))
+        return waited
+
+    def _arrays(self, arrived: Arrived) -> dict[str, np.ndarray]:
+        """Return views of a slot, or copies where too many views are alive already."""
+        assert self._slots is not None, "a closed stream is not taken from"
+        slot, rows = arrived.slot, arrived.rows
+        alive = self._held.total() - len(self._returned)
+        self._held[slot] += 1
+        if alive < self.opened.views:
+            return self._slots.view(slot, rows, partial(self._give_back, slot))
+        self._copied += 1
+        copies = self._slots.copy(slot, rows)
+        self._give_back(slot)
+        return copies
 
     def _is_settled(self) -> bool:
         return self._window.ready or self._failure is not None

@@ -32,7 +32,7 @@ def show(told: dict[str, Any], console: Console) -> None:
         f"shared memory {used / 2**20:,.0f} of {limit / 2**20:,.0f} MiB",
         soft_wrap=True,
     )
-    workers = Table("worker", "pid", "state", "tasks", title=f"{len(told['workers'])} workers", title_justify="left")
+    workers = Table("worker", "pid", "state", "tasks", title=f"workers: {len(told['workers'])}", title_justify="left")
     for worker in told["workers"]:
         workers.add_row(str(worker["number"]), str(worker["pid"]), worker["state"], str(worker["tasks"]))
     console.print(workers)
@@ -66,6 +66,9 @@ def show(told: dict[str, Any], console: Console) -> None:
             f"{dataset['batches_shared']:,}",
         )
     console.print(datasets)
+    if not told["streams"]:
+        console.print("no streams")
+        return
     streams = Table("stream", "client pid", "key", "waits for", "holds", title="streams", title_justify="left")
     for stream in told["streams"]:
         streams.add_row(

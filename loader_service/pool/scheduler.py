@@ -22,7 +22,7 @@ from loader_service.protocol.errors import SampleError
 from loader_service.protocol.messages import Failed, FillRows
 
 DEPTH = 2  # tasks that a worker has at hand
-SHORTEST = 0.001  # seconds; below this, messages cost more than they bring
+SHORTEST = 0.002  # seconds; below this, messages cost more than they bring
 LONGEST = 0.008  # seconds
 ATTEMPTS = 2  # of rows that raise
 DEATHS = 3  # of workers, before a single row is blamed

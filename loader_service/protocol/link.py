@@ -15,7 +15,7 @@ import zmq
 
 from loader_service.protocol.address import Address
 from loader_service.protocol.codec import MAX_NBYTES, decode, encode, error_of
-from loader_service.protocol.errors import DaemonLost, NoDaemon, ProtocolError
+from loader_service.protocol.errors import AddressError, DaemonLost, NoDaemon, ProtocolError
 from loader_service.protocol.lifeline import Lifeline, PeerGone, greet
 from loader_service.protocol.messages import PROTOCOL, Failed, Hello, Welcome
 
@@ -37,6 +37,7 @@ class Link:
 
         Raises:
             NoDaemon: If nobody listens at the address.
+            AddressError: If somebody else's daemon does.
             DaemonLost: If somebody listens, but does not answer.
             ProtocolError: If the daemon refuses this peer: it speaks another protocol version.
         """
@@ -52,6 +53,9 @@ class Link:
             raise DaemonLost(f"the daemon at {address} does not accept connections: {error}") from error
         with contextlib.ExitStack() as undo:
             undo.callback(self.lifeline.close)
+            pid, uid = self.lifeline.peer()
+            if uid != os.getuid():
+                raise AddressError(f"the daemon at {address} (pid {pid}) belongs to uid {uid}, not to you")
             answer = greet(self.lifeline, Hello(PROTOCOL, role, self.identity, version))
             if isinstance(answer, Failed):
                 raise error_of(answer)

@@ -101,7 +101,7 @@ def test_status_is_one_object_and_a_table(start_daemon, augmented):
     assert {"address", "version", "pid", "workers", "streams", "memory"} <= told.keys()
     assert [worker["state"] in ("ready", "busy") for worker in told["workers"]] == [True, True]
     assert told["streams"][0]["client_pid"] == os.getpid()
-    assert "2 workers" in table
+    assert "workers: 2" in table
     assert augmented.key[:6] in table
 
 

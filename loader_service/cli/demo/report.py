@@ -53,6 +53,7 @@ def draw(trainings: tuple[Training, ...], output: Path) -> None:
         waiting.plot(epochs[later], training.waiting_shares[later], **look)
     accuracy.set_title("validation accuracy")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    accuracy.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # whole percents
     accuracy.legend(loc="lower right", frameon=False)
     speed.set_title("images per second, training")
     speed.yaxis.set_major_formatter("{x:,.0f}")
@@ -61,7 +62,7 @@ def draw(trainings: tuple[Training, ...], output: Path) -> None:
     waiting.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     waiting.set_ylim(bottom=0, top=max(0.1, waiting.get_ylim()[1]))
     for axes in (accuracy, speed, waiting):
-        axes.set_xlabel("epoch")
+        axes.set_xlabel("epoch" if axes is accuracy else "epoch (TensorFlow compiles in the first)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
