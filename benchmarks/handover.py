@@ -5,12 +5,17 @@ Method   A source whose rows are ready: a worker copies them to where the client
          last. Each repeat of an arm is a new process: 1 s of warm-up, then 3 s timed; arms take turns; median of 3
          (min..max). Prefetch 128 and 8 batches, for the queues of the others as well; one thread for each library.
 Machine  2 cores Intel Xeon 2.8 GHz, 24 GiB, Linux 6.18, Python 3.11                                   2026-11-21
-Result   32 KiB  ours ... batches/s (...)   Queue ...   ZeroMQ ...   DataLoader ...
-         9.6 MB  ours ... batches/s (...)   numpy.copyto in two processes ...   Queue ...   ZeroMQ ...   DataLoader ...
+Result   batches/s          32 KiB                       9.6 MB
+         ours               32,943 (31,395..33,781)      1,608 (1,563..1,720)
+         numpy.copyto       913,623                      1,605 (1,576..1,646)    two processes, as many shared slots
+         Queue              23,448 (20,481..25,321)      42 (39..43)
+         ZeroMQ frames      66,454 (64,717..71,361)      377 (374..426)
+         DataLoader         1,001 (996..1,328)           239 (227..247)
 We lose  to a loop over an array that is in this process already; and, with small batches, to bare ZeroMQ frames: ours
          are ordered, counted, made again where a worker dies, and take several messages.
 Not shown  reading and decoding, what a framework does with the batch, a reader that works while batches are made, more
-         than one reader. The large case is bound by memory: where the last-level cache is larger, all of it shifts.
+         than one reader. The large case is bound by memory. Our workers copy past the caches (GLIBC_TUNABLES, see
+         loader_service/pool/engine.py), the bare numpy.copyto does not: with it, that floor is 1.8 times higher.
 
     python -m benchmarks.handover --json handover.jsonl        (--seconds 3 --repeats 3)
 """
