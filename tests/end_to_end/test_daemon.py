@@ -223,3 +223,24 @@ def test_ctrl_c_ends_a_daemon_in_the_foreground_with_exit_status_0(start_daemon,
 
     assert daemon.process.returncode == 0
     assert "Traceback" not in log
+
+
+def test_prints_warnings_and_logs_of_workers_reach_the_daemons_log(pictures, user_module):
+    user_module(
+        "talkative",
+        "import logging, warnings\n"
+        "def say(sample):\n"
+        "    print('a print')\n"
+        "    warnings.warn('a warning')\n"
+        "    logging.error('a log line')\n"
+        "    return sample\n",
+    )
+    log = json.loads(command("start", "--workers", "1", "--detach", "--json").stdout)["log"]
+    with loader_client.connect() as loader:
+        list(loader.stream(Dataset.from_image_folder(pictures).resize(8, 8).map("talkative:say").batch(37)))
+    command("stop")
+
+    told = Path(log).read_text()
+    assert "a print" in told
+    assert "UserWarning: a warning" in told
+    assert "a log line" in told
