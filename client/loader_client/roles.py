@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loader_service.protocol.errors import DatasetError
-from loader_service.protocol.messages import StreamOpened
+from loader_service.protocol.spec import DatasetInfo
 
 Names = str | Sequence[str] | None
 WEIGHT = "weight"  # the field that remainder="pad" adds
@@ -22,18 +22,18 @@ class Roles:
     weights: str | None
 
     @classmethod
-    def of(cls, opened: StreamOpened, inputs: Names, targets: Names, weights: str | None) -> Roles:
+    def of(cls, info: DatasetInfo, inputs: Names, targets: Names, weights: str | None) -> Roles:
         """Take what is named, and the source's defaults for what is not.
 
         Raises:
             DatasetError: If a name is no field; lists those that are.
         """
-        if weights is None and WEIGHT in opened.spec:
+        if weights is None and WEIGHT in info.spec:
             weights = WEIGHT
-        chosen = cls(_names(inputs, opened.inputs), _names(targets, opened.targets), weights)
+        chosen = cls(_names(inputs, info.inputs), _names(targets, info.targets), weights)
         for name in (*chosen.inputs, *chosen.targets, *([weights] if weights else [])):
-            if name not in opened.spec:
-                raise DatasetError(f"{name!r} is no field of this stream; it has {list(opened.spec)}")
+            if name not in info.spec:
+                raise DatasetError(f"{name!r} is no field of this stream; it has {list(info.spec)}")
         return chosen
 
     def arrange(self, fields: Mapping[str, Any], pack: Callable[[Any], Any] = lambda value: value) -> Any:

@@ -37,36 +37,36 @@ class Stream:
     @property
     def spec(self) -> dict[str, FieldSpec]:
         """Shape (without the batch axis) and dtype of each field."""
-        return dict(self._supply.opened.spec)
+        return dict(self._supply.info.spec)
 
     @property
     def key(self) -> str:
         """The dataset's key: equal keys are equal batches."""
-        return self._supply.opened.key
+        return self._supply.info.key
 
     @property
     def batch_size(self) -> int:
         """Rows of a whole batch."""
-        return self._supply.opened.batch_size
+        return self._supply.info.batch_size
 
     @property
     def samples(self) -> int:
         """Samples of the dataset."""
-        return self._supply.opened.samples
+        return self._supply.info.samples
 
     @property
     def class_names(self) -> list[str]:
         """Names of the classes that labels count, where the source knows them."""
-        return list(self._supply.opened.class_names)
+        return list(self._supply.info.class_names)
 
     @property
     def shuffled(self) -> bool:
         """Whether each epoch has an order of its own."""
-        return self._supply.opened.shuffled
+        return self._supply.info.shuffled
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""
-        return self._supply.opened.batches_per_epoch
+        return self._supply.info.batches_per_epoch
 
     def __repr__(self) -> str:
         epoch, batch = divmod(self._cursor, len(self))
@@ -135,7 +135,7 @@ class Stream:
 
     def roles(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Roles:
         """Return which fields are inputs, targets and weights."""
-        return Roles.of(self._supply.opened, inputs, targets, weights)
+        return Roles.of(self._supply.info, inputs, targets, weights)
 
     # -- state -----------------------------------------------------------------------------------------------
 

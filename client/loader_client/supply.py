@@ -1,6 +1,6 @@
 """Where a stream's batches come from: a daemon's slots, or this very process.
 
-Both answer the same question, `take(n)`. What a dataset is, is told in the same words, `StreamOpened`.
+Both answer the same question, `take(n)`. What a dataset is, is told in the same words, `DatasetInfo`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from loader_service.protocol.messages import (
     StreamFailed,
     StreamOpened,
 )
+from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import TableRef
 
 Cycle = tuple[int, int] | None  # first and last number of batches that are gone over again and again
@@ -38,7 +39,7 @@ Cycle = tuple[int, int] | None  # first and last number of batches that are gone
 class Supply(Protocol):
     """Makes batches by number."""
 
-    opened: StreamOpened
+    info: DatasetInfo
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`; the one after it will be asked for next, unless a later call says otherwise."""
@@ -84,12 +85,13 @@ class SharedSupply:
             channel.unregister(self._number)
             raise
         assert self._answer is not None, "waited for"
-        self.opened: StreamOpened = self._answer
-        layout = Layout.of(self.opened.spec, self.opened.batch_size)
+        self._opened: StreamOpened = self._answer
+        self.info: DatasetInfo = self._opened.info
+        layout = Layout.of(self.info.spec, self.info.batch_size)
         # One message returns some slots at once; where there are few, the daemon needs each of them.
-        ample = self.opened.slots >= prefetch + self.opened.views + 2
+        ample = self._opened.slots >= prefetch + self._opened.views + 2
         self._hold_back = max(1, prefetch // 4) if ample else 1
-        self._slots = SlotReader(channel.arenas[self.opened.arena], layout)
+        self._slots = SlotReader(channel.arenas[self._opened.arena], layout)
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`, when it is there.
@@ -111,7 +113,7 @@ class SharedSupply:
             self._waited += waited
             self._longest = max(self._longest, waited)
             self._taken += 1
-            batch = Batch(n, n // self.opened.batches_per_epoch, self._arrays(arrived))
+            batch = Batch(n, n // self.info.batches_per_epoch, self._arrays(arrived))
             self._torn = False
             return batch
 
@@ -211,7 +213,7 @@ class SharedSupply:
         slot, rows = arrived.slot, arrived.rows
         alive = self._held.total() - len(self._returned)
         self._held[slot] += 1
-        if alive < self.opened.views:
+        if alive < self._opened.views:
             return self._slots.view(slot, rows, partial(self._give_back, slot))
         self._copied += 1
         copies = self._slots.copy(slot, rows)
@@ -248,21 +250,7 @@ class InlineSupply:
         self._plan = plan
         self._taken = 0
         self._seconds = 0.0
-        self.opened = StreamOpened(
-            stream=0,
-            key=plan.key,
-            spec=plan.spec,
-            batch_size=plan.batch_size,
-            samples=plan.samples,
-            batches_per_epoch=plan.batches_per_epoch,
-            shuffled=plan.shuffled,
-            inputs=plan.inputs,
-            targets=plan.targets,
-            class_names=plan.class_names,
-            arena=0,
-            slots=0,
-            views=0,
-        )
+        self.info: DatasetInfo = plan.info
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Make batch `n`."""
@@ -272,7 +260,7 @@ class InlineSupply:
             array.flags.writeable = False
         self._seconds += time.perf_counter() - began
         self._taken += 1
-        return Batch(n, n // self.opened.batches_per_epoch, arrays)
+        return Batch(n, n // self.info.batches_per_epoch, arrays)
 
     def stats(self) -> dict[str, float]:
         """Return counts and seconds: all of the making is waiting."""

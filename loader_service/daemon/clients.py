@@ -215,13 +215,13 @@ class Clients:
             if job.error is None:
                 self._obey_shelf(served, served.shelf.filled(job.slot))
             else:
-                log.info("batch %d failed: %s", job.n, job.error.message, extra={"key": served.opened.key})
+                log.info("batch %d failed: %s", job.n, job.error.message, extra={"key": served.info.key})
                 self._obey_shelf(served, served.shelf.failed(job.slot, job.error))
 
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """Let the stream that waits for this dataset begin."""
         opening = self._openings.pop(opened.dataset)
-        known = next((served for served in self.served.values() if served.opened.key == opened.key), None)
+        known = next((served for served in self.served.values() if served.info.key == opened.info.key), None)
         try:
             served = known or self._serve(opening, opened)
         except LoaderError as error:
@@ -234,7 +234,7 @@ class Clients:
         client = self._clients[opening.stream[0]]
         self._door.hand(client, ShareArena(served.number, served.nbytes), served.arena)
         self._send(client.identity, served.stream_opened(opening.stream, views))
-        log.info("stream opened", extra={"key": opened.key, "pid": client.pid, "slots": served.slots})
+        log.info("stream opened", extra={"key": opened.info.key, "pid": client.pid, "slots": served.slots})
 
     def dataset_refused(self, dataset: int, error: Failed) -> None:
         """Tell who waits for it; or who reads it, if a later worker could not open what the first one could."""
@@ -280,7 +280,7 @@ class Clients:
         Raises:
             NotEnoughMemory: If two slots do not fit.
         """
-        layout = Layout.of(opened.spec, opened.batch_size)
+        layout = Layout.of(opened.info.spec, opened.info.batch_size)
         for number in list(self._closing):  # what nobody reads makes room first
             if self.memory_used + (opening.prefetch + SPARE_SLOTS) * layout.slot_nbytes > self.memory_limit:
                 self._close_dataset(number)
@@ -292,7 +292,7 @@ class Clients:
             available=available_memory(),
         )
         arena = create_memory("loader-service arena", slots * layout.slot_nbytes)
-        log.info("arena", extra={"key": opened.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
+        log.info("arena", extra={"key": opened.info.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
         served = Served(opened.dataset, opening.declaration, opened, layout, slots, arena)
         self.served[served.number] = served
         self._workers.serve(served)
@@ -317,4 +317,4 @@ class Clients:
         needed = {table for other in self.served.values() for table in other.tables}
         needed |= {table for opening in self._openings.values() for table in tables_in(opening.declaration)}
         self._tables.forget(needed)
-        log.info("dataset closed", extra={"key": served.opened.key})
+        log.info("dataset closed", extra={"key": served.info.key})

@@ -27,13 +27,13 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
     streams = []
     datasets = []
     for served in daemon.clients.served.values():
-        opened, shelf = served.opened, served.shelf
+        info, shelf = served.info, served.shelf
         datasets.append(
             {
-                "key": opened.key,
+                "key": info.key,
                 "source": served.declaration["source"]["kind"],
-                "samples": opened.samples,
-                "batch_size": opened.batch_size,
+                "samples": info.samples,
+                "batch_size": info.batch_size,
                 "slots": {"count": served.slots, "nbytes": served.layout.slot_nbytes, **shelf.counts()},
                 "batches_made": shelf.made,
                 "batches_shared": shelf.shared,
@@ -41,7 +41,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         )
         streams += [
             {
-                "key": opened.key,
+                "key": info.key,
                 "client_pid": daemon.clients.pid(stream[0]),
                 "stream": stream[1],
                 **shelf.reader_counts(stream),

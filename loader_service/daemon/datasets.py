@@ -9,6 +9,7 @@ from typing import Any
 from loader_service.daemon.streams import Shelf, StreamId
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import DatasetOpened, StreamOpened
+from loader_service.protocol.spec import DatasetInfo
 
 
 @dataclass(eq=False)
@@ -36,6 +37,11 @@ class Served:
         self.shelf = Shelf(self.slots)
 
     @property
+    def info(self) -> DatasetInfo:
+        """What its streams are told."""
+        return self.opened.info
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arena."""
         return self.slots * self.layout.slot_nbytes
@@ -47,30 +53,15 @@ class Served:
 
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included."""
-        opened = self.opened
+        info = self.info
         if self.declaration["batch"]["remainder"] == "pad":
-            return opened.batch_size
-        first = (n % opened.batches_per_epoch) * opened.batch_size
-        return min(opened.batch_size, opened.samples - first)
+            return info.batch_size
+        first = (n % info.batches_per_epoch) * info.batch_size
+        return min(info.batch_size, info.samples - first)
 
     def stream_opened(self, stream: StreamId, views: int) -> StreamOpened:
         """Return what the client is told."""
-        opened = self.opened
-        return StreamOpened(
-            stream=stream[1],
-            key=opened.key,
-            spec=opened.spec,
-            batch_size=opened.batch_size,
-            samples=opened.samples,
-            batches_per_epoch=opened.batches_per_epoch,
-            shuffled=opened.shuffled,
-            inputs=opened.inputs,
-            targets=opened.targets,
-            class_names=opened.class_names,
-            arena=self.number,
-            slots=self.slots,
-            views=views,
-        )
+        return StreamOpened(stream=stream[1], info=self.info, arena=self.number, slots=self.slots, views=views)
 
 
 def tables_in(plain: Any) -> Iterator[str]:

@@ -33,7 +33,7 @@ from loader_service.dataset.transforms.map import Map, globals_kept, seed_global
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC
-from loader_service.protocol.spec import FieldSpec, Spec
+from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
@@ -91,6 +91,21 @@ class Plan:
         if self._adds_weight:
             self.spec[WEIGHT] = FieldSpec((), "float32")
         self.inputs, self.targets = default_roles(self.spec)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What a stream over this dataset must know."""
+        return DatasetInfo(
+            key=self.key,
+            spec=self.spec,
+            batch_size=self.batch_size,
+            samples=self.samples,
+            batches_per_epoch=self.batches_per_epoch,
+            shuffled=self.shuffled,
+            inputs=self.inputs,
+            targets=self.targets,
+            class_names=self.class_names,
+        )
 
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included."""

@@ -137,21 +137,7 @@ class Worker:
                 with memory_of(plan.index[name], name) as fd:
                     self._link.lifeline.send(ShareTable(ref.table), fd)
                     self._tables.adopt(ref.table, os.dup(fd))
-        self._link.send(
-            DatasetOpened(
-                dataset=dataset,
-                key=plan.key,
-                spec=plan.spec,
-                batch_size=plan.batch_size,
-                samples=plan.samples,
-                batches_per_epoch=plan.batches_per_epoch,
-                shuffled=plan.shuffled,
-                inputs=plan.inputs,
-                targets=plan.targets,
-                class_names=plan.class_names,
-                index=plan.index_refs,
-            )
-        )
+        self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs))
 
     def _fill(self, message: FillRows) -> None:
         dataset = self._datasets.get(message.dataset)

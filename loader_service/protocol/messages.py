@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from loader_service.protocol.spec import FieldSpec
+from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import Hash, TableRef
 
 PROTOCOL = 1
@@ -160,15 +160,7 @@ class StreamOpened:
     """Daemon -> client. Answers OpenStream, after the arena went over the lifeline."""
 
     stream: Count
-    key: str
-    spec: dict[str, FieldSpec]
-    batch_size: Annotated[int, Field(ge=1, lt=2**31)]
-    samples: Number
-    batches_per_epoch: Annotated[int, Field(ge=1, lt=2**48)]
-    shuffled: bool
-    inputs: list[str]
-    targets: list[str]
-    class_names: list[str]
+    info: DatasetInfo
     arena: Count
     slots: Count
     views: Count  # how many batches the client may keep as views; beyond that it copies
@@ -253,15 +245,7 @@ class DatasetOpened:
     """Worker -> daemon. What a stream over the dataset must know; the tables of `index` went over the lifeline."""
 
     dataset: Count
-    key: str
-    spec: dict[str, FieldSpec]
-    batch_size: Annotated[int, Field(ge=1, lt=2**31)]
-    samples: Number
-    batches_per_epoch: Annotated[int, Field(ge=1, lt=2**48)]
-    shuffled: bool
-    inputs: list[str]
-    targets: list[str]
-    class_names: list[str]
+    info: DatasetInfo
     index: dict[str, TableRef]
 
 

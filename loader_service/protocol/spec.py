@@ -67,6 +67,21 @@ class FieldSpec:
         return cls(shape, name)
 
 
+@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class DatasetInfo:
+    """What a stream over a dataset must know: all that opening it has found out."""
+
+    key: str
+    spec: dict[str, FieldSpec]
+    batch_size: Annotated[int, Field(ge=1, lt=2**31)]  # rows
+    samples: Annotated[int, Field(ge=0, lt=2**63)]
+    batches_per_epoch: Annotated[int, Field(ge=1, lt=2**48)]
+    shuffled: bool
+    inputs: list[str]  # fields that a model gets as x, unless told otherwise
+    targets: list[str]  # as y
+    class_names: list[str]
+
+
 Spec = Mapping[str, FieldSpec]
 
 

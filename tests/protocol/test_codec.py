@@ -49,7 +49,7 @@ EXAMPLES = {
     "get_status": {},
     "scale": {"workers": 16},
     "stop": {},
-    "stream_opened": {"stream": 3, **DESCRIBED, "arena": 2, "slots": 14, "views": 4},
+    "stream_opened": {"stream": 3, "info": DESCRIBED, "arena": 2, "slots": 14, "views": 4},
     "stream_failed": {"stream": 3, "error": FAILURE},
     "batches_ready": {"stream": 3, "round": 0, "batches": [(0, 1, 64), (2**62, 13, 5)]},
     "batch_failed": {"stream": 3, "round": 1, "n": 12, "error": FAILURE},
@@ -58,7 +58,7 @@ EXAMPLES = {
     "close_dataset": {"dataset": 2},
     "fill_rows": {"task": 9, "dataset": 2, "arena": 2, "pieces": [(0, 2**62, 0, 32), (1, 1, 32, 64)]},
     "leave": {},
-    "dataset_opened": {"dataset": 2, **DESCRIBED, "index": {"sizes": TABLE}},
+    "dataset_opened": {"dataset": 2, "info": DESCRIBED, "index": {"sizes": TABLE}},
     "dataset_refused": {"dataset": 2, "error": FAILURE},
     "rows_filled": {"task": 9, "seconds": 0.25},
     "rows_failed": {"task": 9, "piece": 1, "error": FAILURE},
@@ -138,7 +138,10 @@ def test_well_formed_nonsense_is_a_protocol_error(content):
 def test_a_dtype_from_outside_is_looked_up_not_parsed(dtype):
     """numpy.dtype() of hostile text raises what it likes: SyntaxError, DeprecationWarning."""
     opened = msgpack.packb(
-        ["stream_opened", {**EXAMPLES["stream_opened"], "spec": {"x": {"shape": [], "dtype": dtype}}}]
+        [
+            "stream_opened",
+            {**EXAMPLES["stream_opened"], "info": {**DESCRIBED, "spec": {"x": {"shape": [], "dtype": dtype}}}},
+        ]
     )
 
     with pytest.raises(ProtocolError, match="cannot be shared between processes"):
@@ -258,6 +261,6 @@ def test_a_message_is_validated_when_it_is_made():
 def test_stream_opened_keeps_the_order_of_its_fields():
     """Layouts are computed from it, on both sides."""
     spec = {name: FieldSpec((), "uint8") for name in ("z", "a", "m")}
-    message = StreamOpened(**{**EXAMPLES["stream_opened"], "spec": spec})
+    message = StreamOpened(**{**EXAMPLES["stream_opened"], "info": {**DESCRIBED, "spec": spec}})
 
-    assert list(decode(encode(message)).spec) == ["z", "a", "m"]
+    assert list(decode(encode(message)).info.spec) == ["z", "a", "m"]
