@@ -1,13 +1,16 @@
-"""What the owner of a daemon can set: the command line's options, checked once, in one place."""
+"""What the owner of a daemon can set: the command line's options and the TOML file, checked in one place."""
 
 from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from loader_service.protocol.errors import ConfigError, nearest
 
 UNITS = {
     "": 1,
@@ -47,6 +50,43 @@ class Settings(BaseModel):
     def worker_count(self) -> int:
         """Return the number of workers; "auto" leaves one core to the trainer."""
         return max(1, usable_cores() - 1) if self.workers == "auto" else self.workers
+
+
+class Config(Settings):
+    """A config file: the settings, and the datasets that the daemon serves by name."""
+
+    datasets: dict[str, Any] = Field(default_factory=dict)  # plain declarations: see dataset/catalog.py
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: If it is not there, is no TOML, or has a key that there is not; names the nearest one.
+    """
+    try:
+        plain = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {str(path)!r} is no TOML: {error}") from error
+    try:
+        return Config.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = first["loc"][0]
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"config {str(path)!r}: there is no key {key!r}; {nearest(str(key), KEYS)}") from None
+        expected = EXPECTED[str(key)]
+        raise ConfigError(f"config {str(path)!r}: {key} is {first['input']!r}, expected {expected}") from None
+
+
+EXPECTED = {
+    "workers": 'a number from 1 to 4096, or "auto"',
+    "memory": 'a size of at least 1 MiB, as in "4 GiB"',
+    "datasets": "a table for each dataset",
+}
+KEYS = list(Config.model_fields)
 
 
 def usable_cores() -> int:

@@ -11,8 +11,8 @@ import sys
 import typer
 from rich.console import Console
 
-from loader_service.cli import demo, scale, start, status, stop
-from loader_service.protocol.errors import LoaderError, NoDaemon
+from loader_service.cli import check, demo, scale, start, status, stop
+from loader_service.protocol.errors import ConfigError, LoaderError, NoDaemon
 
 app = typer.Typer(
     name="loader-service",
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (start, status, scale, stop, demo):
+for module in (start, status, scale, stop, check, demo):
     name = module.__name__.rpartition(".")[2]
     app.command(name=name, epilog=f"Example:  {module.EXAMPLE}")(getattr(module, name))
 
@@ -34,6 +34,9 @@ def main() -> None:
     except NoDaemon as error:
         _tell(error)
         sys.exit(3)
+    except ConfigError as error:
+        _tell(error)
+        sys.exit(2)
     except LoaderError as error:
         _tell(error)
         sys.exit(1)

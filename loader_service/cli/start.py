@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from loader_service.cli.options import AddressOption, JsonOption, address_of
-from loader_service.config import Settings
-from loader_service.daemon.__main__ import configure_logging, serve
+from loader_service.config import EXPECTED, Settings, load_config
+from loader_service.daemon.__main__ import configure_logging, named_datasets, serve
 from loader_service.protocol.address import Address, own_folder
 from loader_service.protocol.errors import ConfigError, LoaderError, error_from_plain
 
@@ -25,9 +25,17 @@ START_PATIENCE = 60.0  # seconds
 
 
 def start(
+    config: Annotated[
+        Path | None, typer.Argument(help="TOML file: settings, and the datasets to serve by name.", show_default=False)
+    ] = None,
     workers: Annotated[
-        str, typer.Option(help='Worker processes; "auto" leaves one core to the trainer.', metavar="N|auto")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help='Worker processes; "auto", the default, leaves one core to the trainer.',
+            metavar="N|auto",
+            show_default=False,
+        ),
+    ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -43,32 +51,40 @@ def start(
     as_json: JsonOption = False,
 ) -> None:
     """Start a daemon, and say so when its workers accept tasks. Ctrl-C or `loader-service stop` ends it."""
-    settings = _settings(workers, memory)
+    settings = _settings(config, workers, memory)
+    datasets = named_datasets(config) if config else {}
     where = address_of(address)
     if detach:
-        _announce(_start_detached(where, settings), as_json=as_json, log=str(where.log))
+        _announce(_start_detached(where, settings, config), as_json=as_json, log=str(where.log))
         return
     configure_logging("INFO")
-    serve(where, settings, lambda told: _announce(told, as_json=as_json, log=None))
+    serve(where, settings, lambda told: _announce(told, as_json=as_json, log=None), datasets=datasets)
 
 
-def _settings(workers: str, memory: str | None) -> Settings:
+def _settings(config: Path | None, workers: str | None, memory: str | None) -> Settings:
+    """Return the config's settings; options of the command line come before them."""
+    file = load_config(config) if config else Settings()
+    chosen: dict[str, Any] = {"workers": file.workers, "memory": file.memory}
+    if workers is not None:
+        chosen["workers"] = int(workers) if workers.isdigit() else workers
+    if memory is not None:
+        chosen["memory"] = memory
     try:
-        return Settings.model_validate({"workers": int(workers) if workers.isdigit() else workers, "memory": memory})
+        return Settings.model_validate(chosen)
     except ValidationError as error:
         first = error.errors()[0]
-        option = first["loc"][0]
-        expected = {"workers": 'a number from 1 on, or "auto"', "memory": 'a size from 1 MiB on, as in "4 GiB"'}
-        raise ConfigError(f"--{option} {first['input']!r}: expected {expected[str(option)]}") from None
+        option = str(first["loc"][0])
+        raise ConfigError(f"--{option} {first['input']!r}: expected {EXPECTED[option]}") from None
 
 
-def _start_detached(address: Address, settings: Settings) -> dict[str, Any]:
+def _start_detached(address: Address, settings: Settings, config: Path | None) -> dict[str, Any]:
     """Start a daemon in a session of its own, its log in a file; return what it says when it is ready."""
     own_folder(address.folder)
     ready, theirs = os.pipe()
     command = [sys.executable, "-P", "-m", "loader_service.daemon", "--address", str(address)]
     command += ["--workers", str(settings.workers), "--ready-fd", str(theirs)]
     command += [] if settings.memory is None else ["--memory", str(settings.memory)]
+    command += [] if config is None else ["--config", str(config.absolute())]
     with open(address.log, "ab") as log:
         process = subprocess.Popen(
             command,

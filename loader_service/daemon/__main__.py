@@ -9,33 +9,46 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from loader_service.config import Settings
+from loader_service.config import Settings, load_config
 from loader_service.daemon.loop import Daemon
+from loader_service.dataset.catalog import declare_all
+from loader_service.dataset.declaration import Declaration
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import LoaderError, error_to_plain
 
 
 def serve(
-    address: Address, settings: Settings, ready: Callable[[dict[str, Any]], None], owner: int | None = None
+    address: Address,
+    settings: Settings,
+    ready: Callable[[dict[str, Any]], None],
+    *,
+    datasets: Mapping[str, Declaration] | None = None,
+    owner: int | None = None,
 ) -> None:
     """Run a daemon until it is stopped; with `owner`, at the latest until that process dies.
 
     Args:
+        datasets: Those that clients may ask for by name.
         ready: Called with address, pid, workers and memory (bytes) when the workers accept tasks.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(address, settings, ready, owner))
+        runner.run(_serve(address, settings, ready, datasets or {}, owner))
 
 
 async def _serve(
-    address: Address, settings: Settings, ready: Callable[[dict[str, Any]], None], owner: int | None
+    address: Address,
+    settings: Settings,
+    ready: Callable[[dict[str, Any]], None],
+    datasets: Mapping[str, Declaration],
+    owner: int | None,
 ) -> None:
-    daemon = Daemon(address, settings)
+    daemon = Daemon(address, settings, {name: declaration.to_plain() for name, declaration in datasets.items()})
     if owner is not None:
         _end_with(owner, daemon)
     await daemon.run(
@@ -64,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve; report readiness, or why there is none, as one line of JSON on the descriptor `--ready-fd`."""
     parser = argparse.ArgumentParser(prog="python -m loader_service.daemon")
     parser.add_argument("--address", required=True)
+    parser.add_argument("--config", type=Path, help="TOML file with the datasets that are served by name")
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--memory")
     parser.add_argument("--owner", type=int, help="end when this process dies")
@@ -79,11 +93,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         workers = options.workers if options.workers == "auto" else int(options.workers)
         settings = Settings(workers=workers, memory=options.memory)
-        serve(Address.parse(options.address), settings, report, options.owner)
+        datasets = named_datasets(options.config) if options.config else {}
+        serve(Address.parse(options.address), settings, report, datasets=datasets, owner=options.owner)
     except LoaderError as error:
         report({"error": error_to_plain(error)})
         return 1
     return 0
+
+
+def named_datasets(config: Path) -> dict[str, Declaration]:
+    """Return the datasets of a config file.
+
+    Raises:
+        ConfigError: If something is wrong with it.
+    """
+    return declare_all(load_config(config).datasets, config.absolute().parent)
 
 
 class _Fields(logging.Formatter):

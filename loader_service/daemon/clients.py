@@ -21,7 +21,7 @@ from loader_service.daemon.workers import Workers
 from loader_service.pool.scheduler import Job
 from loader_service.protocol.arena import create_memory
 from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import DatasetError, LoaderError, ProtocolError
+from loader_service.protocol.errors import DatasetError, LoaderError, ProtocolError, nearest
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import (
     BatchesReady,
@@ -56,12 +56,14 @@ class Clients:
         router: Router,
         tables: TableStore,
         memory_limit: int,
+        named: dict[str, dict[str, Any]],
         *,
         status: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
     ) -> None:
         self.memory_limit = memory_limit
         self.served: dict[int, Served] = {}  # by dataset number
+        self._named = named  # datasets of the config, in plain form
         self._router, self._tables, self._status, self._stop = router, tables, status, stop
         self._loop = asyncio.get_running_loop()
         self._workers: Workers
@@ -258,21 +260,25 @@ class Clients:
     def _open_stream(self, identity: bytes, message: OpenStream) -> None:
         stream = (identity, message.stream)
         try:
-            if isinstance(message.dataset, str):
-                raise DatasetError(
-                    f"this daemon serves no dataset named {message.dataset!r}: it was started without a config"
-                )
+            declaration = self._named_dataset(message.dataset) if isinstance(message.dataset, str) else message.dataset
             if stream in self._streams or any(opening.stream == stream for opening in self._openings.values()):
                 raise ProtocolError(f"stream {message.stream} is open already")
             self._door.drain(self._clients[identity])
-            for table in tables_in(message.dataset):
+            for table in tables_in(declaration):
                 self._tables.fd(table)  # raises if it was not handed over
         except LoaderError as error:
             self._send(identity, StreamFailed(message.stream, failed(error)))
             return
         number, self._next_dataset = self._next_dataset, self._next_dataset + 1
-        self._openings[number] = Opening(stream, message.dataset, message.prefetch)
-        self._workers.open(number, message.dataset)
+        self._openings[number] = Opening(stream, declaration, message.prefetch)
+        self._workers.open(number, declaration)
+
+    def _named_dataset(self, name: str) -> dict[str, Any]:
+        if not self._named:
+            raise DatasetError(f"this daemon serves no dataset named {name!r}: it was started without a config")
+        if name not in self._named:
+            raise DatasetError(f"this daemon serves no dataset named {name!r}: {nearest(name, self._named)}")
+        return self._named[name]
 
     def _serve(self, opening: Opening, opened: DatasetOpened) -> Served:
         """Make the arena of a key that nobody reads yet.

@@ -56,6 +56,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "workers_wanted": daemon.workers.roster.wanted,
         "workers_lost": daemon.workers.roster.lost,
         "rows_redone": daemon.workers.scheduler.redone,
+        "named_datasets": sorted(daemon.datasets),
         "streams": streams,
         "datasets": datasets,
         "memory": {"limit": daemon.memory_limit, "used": daemon.clients.memory_used},

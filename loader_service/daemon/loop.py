@@ -39,8 +39,9 @@ LONGEST_TURN = 1000  # rounds of taking and sending, before other events have th
 class Daemon:
     """One daemon."""
 
-    def __init__(self, address: Address, settings: Settings) -> None:
+    def __init__(self, address: Address, settings: Settings, datasets: dict[str, dict[str, Any]]) -> None:
         self.address = address
+        self.datasets = datasets  # by name, in plain form
         self.memory_limit = settings.memory or default_limit()
         self.workers_wanted = settings.worker_count()
         self._tables = TableStore()
@@ -70,7 +71,12 @@ class Daemon:
             to_clients = self._open_router(context, self.address.clients, ending)
             to_workers = self._open_router(context, self.address.workers, ending)
             self.clients = Clients(
-                to_clients, self._tables, self.memory_limit, status=lambda: status_of(self), stop=self.stop
+                to_clients,
+                self._tables,
+                self.memory_limit,
+                self.datasets,
+                status=lambda: status_of(self),
+                stop=self.stop,
             )
             ending.callback(self.clients.close)
             door = Door(self.address, welcome=self._welcome, packet=self._handed_over, gone=self._gone)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +18,7 @@ from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, R
 from loader_service.dataset.transforms.map import Map
 from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
-from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.errors import DatasetError, nearest
 
 AnySource = Annotated[ImageFolder | NpyFiles | Arrays | Python, Field(discriminator="kind")]
 AnyTransform = Annotated[
@@ -87,15 +88,35 @@ class Declaration(_Plain):
 
 
 def explain(error: ValidationError) -> str:
-    """Return the first thing that is wrong, in a sentence.
+    """Return the first thing that is wrong, in a sentence; a misspelt name with the nearest valid one.
 
     >>> try: Batch(size=0)
     ... except ValidationError as error: print(explain(error))
     size: input should be greater than or equal to 1, got 0
     """
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    # A misspelt key is also a missing one: tell of the spelling.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    *path, last = first["loc"] or ("",)
+    if first["type"] == "extra_forbidden":
+        return _at(path, f"there is no key {last!r}; {nearest(str(last), _keys_at(path))}")
+    if first["type"] == "union_tag_invalid":
+        kinds = [kind.strip("'") for kind in first["ctx"]["expected_tags"].split(", ")]
+        return _at(first["loc"], f"there is no kind {first['ctx']['tag']!r}; {nearest(first['ctx']['tag'], kinds)}")
     message = first["msg"].removeprefix("Value error, ")
     got = repr(first["input"])
     got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}..."
-    return f"{where}: {message[:1].lower()}{message[1:]}, got {got}".removeprefix(": ")
+    return _at(first["loc"], f"{message[:1].lower()}{message[1:]}, got {got}")
+
+
+def _at(path: Sequence[int | str], told: str) -> str:
+    return f"{'.'.join(str(part) for part in path)}: {told}".removeprefix(": ")
+
+
+def _keys_at(path: Sequence[int | str]) -> list[str]:
+    """Return the keys that the table at this place may have."""
+    tables: dict[int | str, type[BaseModel]] = {"shuffle": Shuffle, "batch": Batch}
+    for union in (AnySource, AnyTransform):
+        for model in get_args(get_args(union)[0]):
+            tables[model.model_fields["kind"].default] = model
+    table = next((tables[part] for part in reversed(path) if part in tables), Declaration)
+    return list(table.model_fields)

@@ -20,12 +20,30 @@ An error crosses the wire as text: class name, message and notes, the worker's t
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 MAX_TEXT = 100_000  # characters of a message or note that travel: a user's exception may show a whole array
 MAX_NOTES = 16
 
 
 class LoaderError(Exception):
     """The base of all errors of loader-service."""
+
+
+def nearest(wrong: str, valid: Iterable[str]) -> str:
+    """Return the end of a sentence about a name that is none: the one that may be meant, or all that there are.
+
+    >>> nearest("workes", ["workers", "memory"])
+    "did you mean 'workers'?"
+    >>> nearest("x", ["workers", "memory"])
+    "there are 'memory', 'workers'"
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(wrong, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {', '.join(map(repr, names))}" if names else "there is none"
 
 
 class DatasetError(LoaderError):

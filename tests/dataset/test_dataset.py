@@ -77,9 +77,13 @@ def test_a_chain_does_what_it_says(arrays, user_module):
 
 def test_nothing_is_read_while_a_dataset_is_declared(tmp_path):
     """A script declares on a machine that need not have the data: `check` and the workers open it."""
-    Dataset.from_image_folder(tmp_path / "no").resize(8, 8).random_flip().shuffle(1).batch(4)
-    Dataset.from_npy_files(tmp_path / "no").batch(4)
-    Dataset.from_arrays(x=tmp_path / "no.npy").batch(4)
+    declared = [
+        Dataset.from_image_folder(tmp_path / "no").resize(8, 8).random_flip().shuffle(1).batch(4),
+        Dataset.from_npy_files(tmp_path / "no").batch(4),
+        Dataset.from_arrays(x=tmp_path / "no.npy").batch(4),
+    ]
+
+    assert [dataset.to_dict()["source"]["kind"] for dataset in declared] == ["image_folder", "npy_files", "arrays"]
 
 
 # -- plain data ---------------------------------------------------------------------------------------------
@@ -133,20 +137,23 @@ def test_a_second_process_opens_a_dataset_with_the_index_of_the_first(photos):
     [
         ({}, "source: field required"),
         ({"source": {}}, "source: unable to extract tag using discriminator 'kind'"),
-        ({"source": {"kind": "parquet"}}, "source: input tag 'parquet' .* expected tags: 'image_folder', 'npy_files'"),
+        (
+            {"source": {"kind": "parquet"}},
+            "source: there is no kind 'parquet'; there are 'arrays', 'image_folder', 'npy_files'",
+        ),
         ({"source": {"kind": "image_folder"}}, "source.image_folder.path: field required"),
         (
             {"source": {"kind": "image_folder", "path": "/a", "colour": 1}},
-            "source.image_folder.colour: extra inputs are not",
+            "source.image_folder: there is no key 'colour'; did you mean 'color'",
         ),
         (
             {"transforms": [{"kind": "resizee"}]},
-            "transforms.0: input tag 'resizee' .* expected tags: 'resize', 'center_cr",
+            "transforms.0: there is no kind 'resizee'; did you mean 'resize'",
         ),
         ({"transforms": [{"kind": "resize", "height": 4}]}, "transforms.0.resize.width: field required"),
         (
             {"transforms": [{"kind": "random_flip", "chance": 1}]},
-            "transforms.0.random_flip.chance: extra inputs are not p",
+            "transforms.0.random_flip: there is no key 'chance'; there are 'field', 'horizontal'",
         ),
         (
             {"transforms": [{"kind": "map", "function": {"name": "no colon"}}]},
@@ -158,7 +165,7 @@ def test_a_second_process_opens_a_dataset_with_the_index_of_the_first(photos):
             "batch.remainder: input should be 'keep', 'drop' or 'pad', got 'kept'",
         ),
         ({"shuffle": {"seed": -1}}, "shuffle.seed: input should be greater than or equal to 0, got -1"),
-        ({"shuffel": {}}, "shuffel: extra inputs are not permitted"),
+        ({"shuffel": {}}, "there is no key 'shuffel'; did you mean 'shuffle'"),
     ],
 )
 def test_plain_data_that_is_wrong_is_refused_with_the_key_and_what_was_expected(plain, told):

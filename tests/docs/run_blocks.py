@@ -1,6 +1,7 @@
 """Run the code blocks of one Markdown file, from top to bottom, in the current folder.
 
     python blocks   run in one namespace; one that begins with `# NAME.py` is written to that file instead
+    toml blocks     begin with `# NAME.toml`, and are written to that file
     shell blocks    `loader-service` and `python` lines are run, `make` and `pip` lines are left out, others are refused
 
 `loader-service start` without `--detach` goes on in the background; Ctrl-C ends it after the last block.
@@ -14,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-BLOCK = re.compile(r"^```(python|shell)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# (\w+\.py)\n")
+BLOCK = re.compile(r"^```(python|shell|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+\.(?:py|toml))\n")
 PATIENCE = 60  # seconds
 
 
