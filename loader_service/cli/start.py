@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import select
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +14,10 @@ from loader_service.cli.options import AddressOption, JsonOption, address_of
 from loader_service.config import EXPECTED, Settings, load_config
 from loader_service.daemon.__main__ import configure_logging, named_datasets, serve
 from loader_service.protocol.address import Address, own_folder
-from loader_service.protocol.errors import ConfigError, LoaderError, error_from_plain
+from loader_service.protocol.errors import ConfigError
+from loader_service.protocol.launch import launch
 
 EXAMPLE = "loader-service start --workers 4 --detach"
-START_PATIENCE = 60.0  # seconds
 
 
 def start(
@@ -78,33 +74,12 @@ def _settings(config: Path | None, workers: str | None, memory: str | None) -> S
 
 
 def _start_detached(address: Address, settings: Settings, config: Path | None) -> dict[str, Any]:
-    """Start a daemon in a session of its own, its log in a file; return what it says when it is ready."""
+    """Start a daemon that goes on without us, its log in a file; return what it says when it is ready."""
     own_folder(address.folder)
-    ready, theirs = os.pipe()
-    command = [sys.executable, "-P", "-m", "loader_service.daemon", "--address", str(address)]
-    command += ["--workers", str(settings.workers), "--ready-fd", str(theirs)]
-    command += [] if settings.memory is None else ["--memory", str(settings.memory)]
-    command += [] if config is None else ["--config", str(config.absolute())]
-    with open(address.log, "ab") as log:
-        process = subprocess.Popen(
-            command,
-            pass_fds=[theirs],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-        )
-    os.close(theirs)
-    with os.fdopen(ready, "rb") as pipe:
-        if not select.select([pipe], [], [], START_PATIENCE)[0]:
-            process.terminate()
-            raise LoaderError(f"the daemon was not ready after {START_PATIENCE:.0f} s; its log is {address.log}")
-        told: dict[str, Any] = json.loads(pipe.readline() or b"{}")
-    if "error" in told:
-        raise error_from_plain(*told["error"])
-    if "pid" not in told:
-        raise LoaderError(f"the daemon ended before it was ready:\n{Path(address.log).read_text()[-2000:]}")
+    options = ["--workers", str(settings.workers)]
+    options += [] if settings.memory is None else ["--memory", str(settings.memory)]
+    options += [] if config is None else ["--config", str(config.absolute())]
+    told: dict[str, Any] = launch(address, options, log=address.log)[1]
     return told
 
 

@@ -98,7 +98,6 @@ class GivenOrder:
         return ids
 
 
-Order = ShuffledOrder | GivenOrder
 BLOCK = 4096  # positions permuted at once: the cost of a call is spread over many rows
 
 

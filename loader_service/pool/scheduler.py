@@ -164,12 +164,6 @@ class Scheduler:
         if dataset in self._turn:
             self._turn.remove(dataset)
 
-    def is_writing(self, dataset: int) -> bool:
-        """Whether a worker may still write into this dataset's slots."""
-        return any(
-            pieces[0].job.dataset == dataset for worker in self._workers.values() for pieces in worker.tasks.values()
-        )
-
     def assign(self) -> list[tuple[int, FillRows]]:
         """Hand out what can be handed out: (worker, task) pairs."""
         assigned = []

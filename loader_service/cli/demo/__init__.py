@@ -14,9 +14,7 @@ import contextlib
 import importlib.util
 import json
 import os
-import select
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,12 +25,12 @@ import typer
 from rich.console import Console
 
 from loader_service.cli.options import JsonOption
-from loader_service.protocol.errors import LoaderError, error_from_plain
+from loader_service.protocol.address import Address
+from loader_service.protocol.errors import LoaderError
+from loader_service.protocol.launch import end, launch
 
 EXAMPLE = "loader-service demo --output digits.png"
 NEEDED = {"tensorflow": "tensorflow", "keras": "keras", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
-START_PATIENCE = 60.0  # seconds
-STOP_PATIENCE = 20.0  # seconds
 
 
 def demo(
@@ -135,26 +133,9 @@ def _daemon(address: str, workers: int) -> Iterator[dict[str, Any]]:
 
     It also ends when this process is killed: `--owner`.
     """
-    ready, theirs = os.pipe()
-    command = [sys.executable, "-P", "-m", "loader_service.daemon", "--address", address, "--workers", str(workers)]
-    command += ["--owner", str(os.getpid()), "--ready-fd", str(theirs), "--log-level", "WARNING"]
-    # A session of its own: Ctrl-C is for this process, which then ends the daemon in order.
-    process = subprocess.Popen(command, pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
-    os.close(theirs)
+    options = ["--workers", str(workers), "--owner", str(os.getpid()), "--log-level", "WARNING"]
+    process, told = launch(Address.parse(address), options)
     try:
-        with os.fdopen(ready, "rb") as pipe:
-            if not select.select([pipe], [], [], START_PATIENCE)[0]:
-                raise LoaderError(f"the demo's daemon was not ready after {START_PATIENCE:.0f} s")
-            told: dict[str, Any] = json.loads(pipe.readline() or b"{}")
-        if "error" in told:
-            raise error_from_plain(*told["error"])
-        if "pid" not in told:
-            raise LoaderError(f"the demo's daemon ended with exit code {process.wait()} before it was ready")
         yield told
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
