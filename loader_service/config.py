@@ -52,6 +52,22 @@ class Settings(BaseModel):
         return max(1, usable_cores() - 1) if self.workers == "auto" else self.workers
 
 
+def read_settings(workers: str | int, memory: str | int | None) -> Settings:
+    """Return the settings that options say, as people write them.
+
+    Raises:
+        ConfigError: Names the option that is wrong, and what was expected.
+    """
+    if isinstance(workers, str) and workers.isdigit():
+        workers = int(workers)
+    try:
+        return Settings.model_validate({"workers": workers, "memory": memory})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0])
+        raise ConfigError(f"--{option} {first['input']!r}: expected {EXPECTED[option]}") from None
+
+
 class Config(Settings):
     """A config file: the settings, and the datasets that the daemon serves by name."""
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from loader_service.cli.options import AddressOption, JsonOption, address_of
-from loader_service.config import EXPECTED, Settings, load_config
+from loader_service.config import Settings, load_config, read_settings
 from loader_service.daemon.__main__ import configure_logging, named_datasets, serve
 from loader_service.protocol.address import Address, own_folder
-from loader_service.protocol.errors import ConfigError
 from loader_service.protocol.launch import launch
 
 EXAMPLE = "loader-service start --workers 4 --detach"
@@ -60,17 +58,7 @@ def start(
 def _settings(config: Path | None, workers: str | None, memory: str | None) -> Settings:
     """Return the config's settings; options of the command line come before them."""
     file = load_config(config) if config else Settings()
-    chosen: dict[str, Any] = {"workers": file.workers, "memory": file.memory}
-    if workers is not None:
-        chosen["workers"] = int(workers) if workers.isdigit() else workers
-    if memory is not None:
-        chosen["memory"] = memory
-    try:
-        return Settings.model_validate(chosen)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0])
-        raise ConfigError(f"--{option} {first['input']!r}: expected {EXPECTED[option]}") from None
+    return read_settings(file.workers if workers is None else workers, file.memory if memory is None else memory)
 
 
 def _start_detached(address: Address, settings: Settings, config: Path | None) -> dict[str, Any]:

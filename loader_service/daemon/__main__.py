@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from loader_service.config import Settings, load_config
+from loader_service.config import Settings, load_config, read_settings
 from loader_service.daemon.loop import Daemon
 from loader_service.dataset.catalog import declare_all
 from loader_service.dataset.declaration import Declaration
@@ -91,8 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
             pipe.write(json.dumps(told) + "\n")
 
     try:
-        workers = options.workers if options.workers == "auto" else int(options.workers)
-        settings = Settings(workers=workers, memory=options.memory)
+        settings = read_settings(options.workers, options.memory)
         datasets = named_datasets(options.config) if options.config else {}
         serve(Address.parse(options.address), settings, report, datasets=datasets, owner=options.owner)
     except LoaderError as error:

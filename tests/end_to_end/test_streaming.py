@@ -12,6 +12,7 @@ import pytest
 import loader_client
 from loader_client import (
     AddressError,
+    ConfigError,
     DaemonStopped,
     DatasetError,
     NoDaemon,
@@ -258,6 +259,11 @@ def test_too_little_memory_says_how_much_is_needed_and_which_setting_mends_it(pi
     with loader_client.connect(workers=1, memory="16 MiB") as loader:
         with pytest.raises(NotEnoughMemory, match=r"two slots of 22.9 MiB need 45.8 MiB .* 16.0 MiB .*--memory"):
             loader.stream(dataset)
+
+
+def test_a_private_daemons_memory_that_is_no_size_says_what_is_expected():
+    with pytest.raises(ConfigError, match="memory '1 apple': expected a size of at least 1 MiB"):
+        loader_client.connect(workers=1, memory="1 apple")
 
 
 def test_nobody_at_an_address_is_an_error_with_the_command_that_helps(address):
