@@ -4,17 +4,23 @@ There is no thread in the way of a batch: the thread that waits for one takes th
 streams. If several wait, one of them polls and the others are told. A second, sleepy thread gives slots back when
 their arrays die while nobody is waiting for anything.
 
+A daemon that died is waited for by the thread that wants a batch and has none; a private one is started again. Then
+every stream opens anew. A daemon that was stopped says so before it ends, and nobody waits for it.
+
 Every socket call, and every change to what a stream knows, is made under one lock, `turn`. The leader polls
 descriptors only, outside the lock.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,12 +29,21 @@ from loader_service import __version__
 from loader_service.protocol.address import Address
 from loader_service.protocol.arena import map_memory, memory_of
 from loader_service.protocol.codec import error_of
-from loader_service.protocol.errors import DaemonLost, LoaderError, ProtocolError, StreamClosed
+from loader_service.protocol.errors import (
+    DaemonLost,
+    DaemonStopped,
+    DatasetError,
+    LoaderError,
+    NoDaemon,
+    ProtocolError,
+    StreamClosed,
+)
 from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.link import Link
 from loader_service.protocol.messages import (
     BatchesReady,
     BatchFailed,
+    CloseStream,
     Failed,
     ShareArena,
     ShareTable,
@@ -37,9 +52,12 @@ from loader_service.protocol.messages import (
 )
 from loader_service.protocol.tables import TableRef
 
+log = logging.getLogger("loader_client")
+
 SAFETY_POLL = 0.1  # seconds: ZeroMQ's descriptor is edge-triggered, and a wake-up may get lost
 SLEEPY = 0.02  # seconds from an array's death to its slot's return, while nobody waits for a batch
 PATIENCE = 600.0  # seconds that one batch may take
+RETRY = 0.05  # seconds between attempts at reaching a daemon that died
 
 
 class Receiver(Protocol):
@@ -47,7 +65,14 @@ class Receiver(Protocol):
 
     @property
     def arena(self) -> int | None:
-        """The arena that its slots lie in, once it is open."""
+        """The arena that its slots lie in, while it is open."""
+
+    @property
+    def tables(self) -> Mapping[str, np.ndarray]:
+        """The arrays that its dataset names, by hash."""
+
+    def open(self) -> None:
+        """Say to a daemon that does not know it what it reads."""
 
     def receive(self, message: Any) -> None:
         """Take a message in."""
@@ -82,24 +107,31 @@ class _Bell:
 
 
 class Channel:
-    """One connection to a daemon."""
+    """One connection to a daemon, or to one daemon after another at the same address."""
 
-    def __init__(self, address: Address) -> None:
-        """Connect; raises as `Link` does."""
+    def __init__(self, address: Address, *, reconnect: float, restart: Callable[[], None] | None = None) -> None:
+        """Connect; raises as `Link` does.
+
+        Args:
+            reconnect: Seconds that a daemon that died is waited for.
+            restart: Starts it again, where that is ours to do.
+        """
         self.address = address
-        self._link = Link(address, "client", __version__)
+        self._reconnect, self._restart = reconnect, restart
         self._pid = os.getpid()
         self.turn = threading.Condition()  # over an RLock; who holds it may change what streams know
         self._leading = False
         self._receivers: dict[int, Receiver] = {}
         self._numbers = 0
-        self._shared: set[str] = set()
+        self._to_open: list[int] = []  # streams that the daemon does not know yet
+        self._shared: set[str] = set()  # tables that the daemon has from us
         self.arenas: dict[int, np.ndarray] = {}
-        self._lost: LoaderError | None = None
+        self._lost: DaemonLost | None = None  # nobody is at the other end, at present
+        self._lost_since: float | None = None  # seconds; until a batch comes again
+        self._ended: LoaderError | None = None  # nobody will be, ever
+        self._last_words = ""
         self._closing = self._hung_up = False
-        self._poll = select.poll()
-        self._poll.register(self._link.zmq_fd, select.POLLIN)
-        self._poll.register(self._link.lifeline.fileno(), select.POLLIN)
+        self._use(Link(address, "client", __version__))
         self._bell = _Bell()
         self._sleepy = threading.Thread(target=self._give_back, name="loader-client", daemon=True)
         self._sleepy.start()
@@ -107,51 +139,61 @@ class Channel:
     # -- streams ---------------------------------------------------------------------------------------------
 
     def register(self, receiver: Receiver) -> int:
-        """Return the number of a new stream."""
-        with self.turn:
-            number, self._numbers = self._numbers, self._numbers + 1
-            self._receivers[number] = receiver
-            return number
+        """Return the number of a new stream, which is opened as soon as there is a daemon."""
+        number, self._numbers = self._numbers, self._numbers + 1
+        self._receivers[number] = receiver
+        self._to_open.append(number)
+        return number
 
     def unregister(self, number: int) -> None:
         """Forget a stream; and its memory, if it was the last one over it."""
-        with self.turn:
-            self._receivers.pop(number, None)
-            used = {receiver.arena for receiver in self._receivers.values()}
-            for arena in self.arenas.keys() - used:
-                del self.arenas[arena]
+        del self._receivers[number]
+        living = self._receivers.values()
+        for arena in self.arenas.keys() - {receiver.arena for receiver in living}:
+            del self.arenas[arena]
+        # The daemon forgets them some time after their last stream: a later one hands them over again.
+        self._shared &= {table for receiver in living for table in receiver.tables}
 
     def share_table(self, ref: TableRef, array: np.ndarray) -> None:
-        """Hand an array over, once."""
-        with self.turn:
-            self._check()
-            if ref.table not in self._shared:
-                with memory_of(array, "loader-service table") as fd:
-                    self._link.lifeline.send(ShareTable(ref.table), fd)
-                self._shared.add(ref.table)
+        """Hand an array over, once to each daemon.
+
+        Raises:
+            DatasetError: If its content is no longer what the dataset says.
+        """
+        if ref.table in self._shared or self.is_lost:
+            return
+        if TableRef.of(array) != ref:
+            raise DatasetError(
+                f"an array of shape {array.shape} was changed after the dataset was made of it: give from_arrays a copy"
+            )
+        with memory_of(array, "loader-service table") as fd:
+            try:
+                self._link.lifeline.send(ShareTable(ref.table), fd)
+            except PeerGone:
+                self._mourn()
+        self._shared.add(ref.table)
 
     def send(self, message: Any) -> None:
-        """Send a message."""
-        with self.turn:  # an RLock: a receiver that is flushed holds it already
-            self._check()
+        """Send a message; to nobody, if nobody is there."""
+        if not self.is_lost:
             self._link.send(message)
 
     @property
     def is_lost(self) -> bool:
         """Whether nobody is at the other end."""
-        return self._lost is not None
+        return self._lost is not None or self._ended is not None
 
     def wait(self, done: Callable[[], bool], what: str) -> float:
         """Take messages in until `done()`. Return the seconds that it took. `turn` must be held, once.
 
         Raises:
-            DaemonStopped, DaemonLost: If the daemon is gone.
-            DaemonLost: If it is there, and nothing comes for PATIENCE seconds.
+            DaemonStopped: If the daemon was stopped.
+            DaemonLost: If it died and did not come back in time; or is there, and nothing comes for PATIENCE seconds.
         """
         began = time.perf_counter()
         self._exchange()
+        self._check()
         while not done():
-            self._check()
             if time.perf_counter() - began > PATIENCE:
                 raise DaemonLost(
                     f"{what} did not come within {PATIENCE:.0f} s, and the daemon at {self.address} is alive: "
@@ -159,8 +201,12 @@ class Channel:
                 )
             if self._leading:
                 self.turn.wait(SAFETY_POLL)
+            elif self._lost is not None:
+                self._come_back()
             else:
-                self._lead()
+                self._poll_once()
+            self._exchange()
+            self._check()
         return time.perf_counter() - began
 
     def nudge(self) -> None:
@@ -179,43 +225,70 @@ class Channel:
 
     # -- within ----------------------------------------------------------------------------------------------
 
-    def _lead(self) -> None:
-        """Wait for messages, without the lock; then take them in, with it."""
+    @contextlib.contextmanager
+    def _led(self) -> Iterator[None]:
+        """Let go of the lock for the length of the block, as the one thread that waits for the daemon."""
         self._leading = True
         self.turn.release()
         try:
-            self._poll.poll(SAFETY_POLL * 1000)
+            yield
         finally:
             self.turn.acquire()
             self._leading = False
             self.turn.notify_all()
-        self._exchange()
+
+    def _use(self, link: Link) -> None:
+        self._link = link
+        self._poll = select.poll()
+        self._poll.register(link.zmq_fd, select.POLLIN)
+        self._poll.register(link.lifeline.fileno(), select.POLLIN)
+
+    def _poll_once(self) -> None:
+        """Wait for messages, without the lock."""
+        with self._led():
+            self._poll.poll(SAFETY_POLL * 1000)
 
     def _exchange(self) -> None:
         """Send what is to be sent, take in what has come: until neither is left."""
-        if self._lost is not None:
+        if self.is_lost:
             return
-        for receiver in list(self._receivers.values()):
-            receiver.flush()
-        while (message := self._link.recv()) is not None:
-            self._dispatch(message)
         try:
+            while self._to_open and not self.is_lost:
+                self._open_next()
+            for receiver in list(self._receivers.values()):
+                receiver.flush()
+            while (message := self._link.recv()) is not None:
+                self._dispatch(message)
             self._take_shared()
         except PeerGone:
             self._mourn()
+        if self._ended is not None:
+            self._link.close(linger=0)
 
     def _dispatch(self, message: Any) -> None:
         match message:
             case BatchesReady() | BatchFailed() | StreamOpened() | StreamFailed():
                 if isinstance(message, StreamOpened):
                     self._take_shared()
+                elif isinstance(message, BatchesReady):
+                    self._lost_since = None
                 receiver = self._receivers.get(message.stream)
                 if receiver is not None:
                     receiver.receive(message)
+                elif isinstance(message, StreamOpened):
+                    self._link.send(CloseStream(message.stream))  # whoever wanted it was interrupted
             case Failed():
-                raise error_of(message)
+                self._take_failure(error_of(message))
             case _:
                 raise ProtocolError(f"the daemon sent {message!r}")
+
+    def _take_failure(self, error: LoaderError) -> None:
+        if isinstance(error, DaemonStopped):
+            self._end(error)
+        elif isinstance(error, DaemonLost):
+            self._last_words = f": {error}"  # it will hang up in a moment
+        else:
+            raise error
 
     def _take_shared(self) -> None:
         while (packet := self._link.recv_shared()) is not None:
@@ -228,11 +301,63 @@ class Channel:
             finally:
                 os.close(fd)
 
+    # -- a daemon that died, and what comes after it -------------------------------------------------------------
+
     def _mourn(self) -> None:
-        """The daemon is gone: hear its last words, and let everybody know."""
-        while (message := self._link.recv()) is not None:
-            self._dispatch(message)
-        self._lost = DaemonLost(f"the daemon at {self.address} has died")
+        """The daemon is gone: hear its last words, and hang up."""
+        with contextlib.suppress(PeerGone):
+            while (message := self._link.recv()) is not None:
+                self._dispatch(message)
+        self._link.close(linger=0)
+        if self._ended is not None:
+            return
+        self._lost = DaemonLost(f"the daemon at {self.address} has died{self._last_words}")
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
+        if self._reconnect:
+            then = "starting another" if self._restart else f"waiting up to {self._reconnect:g} s for it to come back"
+            log.warning("%s; %s", self._lost, then)
+        else:
+            self._end(self._lost)
+
+    def _come_back(self) -> None:
+        """Try once to reach a daemon again; if there is one, every stream is opened anew."""
+        assert self._lost is not None and self._lost_since is not None, "there was one"
+        away = time.monotonic() - self._lost_since
+        if away > self._reconnect:
+            self._end(DaemonLost(f"{self._lost}, and did not come back within {self._reconnect:g} s"))
+            return
+        link = None
+        with self._led():
+            try:
+                if self._restart is not None:
+                    self._restart()
+                link = Link(self.address, "client", __version__)
+            except (NoDaemon, DaemonLost):
+                time.sleep(RETRY)
+        if link is None:
+            return
+        if self._hung_up:
+            link.close()
+            return
+        self._use(link)
+        self._lost, self._last_words = None, ""
+        self.arenas.clear()  # the daemon's numbers begin anew; what is alive over the old ones keeps them
+        self._shared.clear()
+        self._to_open = list(self._receivers)
+        log.warning("the daemon at %s is back after %.1f s: streams go on where they were", self.address, away)
+
+    def _open_next(self) -> None:
+        """Open the next of the streams that the daemon does not know."""
+        receiver = self._receivers.get(self._to_open[0])
+        if receiver is not None:
+            receiver.open()
+        if not self.is_lost:
+            self._to_open.pop(0)
+
+    def _end(self, error: LoaderError) -> None:
+        """Nothing comes any more: let everybody know."""
+        self._ended = self._ended or error
         self.turn.notify_all()
 
     def refuse_fork(self) -> None:
@@ -245,8 +370,8 @@ class Channel:
 
     def _check(self) -> None:
         self.refuse_fork()
-        if self._lost is not None:
-            raise type(self._lost)(str(self._lost))
+        if self._ended is not None:
+            raise copy(self._ended)
 
     def _give_back(self) -> None:
         """The sleepy thread: return slots while nobody waits for a batch."""
@@ -268,5 +393,5 @@ class Channel:
             if self._closing and not self._receivers:
                 self._hung_up = True
                 self._link.close()
-                self._lost = self._lost or StreamClosed("the connection was closed")
+                self._end(StreamClosed("the connection was closed"))
                 self._bell.ring()

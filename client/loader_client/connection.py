@@ -31,7 +31,7 @@ class Window:
         self.prefetch = prefetch
         self.next = 0
         self.round = 0  # of the last reset: what carries an older one was lent before it
-        self._cycle: tuple[int, int] | None = None
+        self.cycle: tuple[int, int] | None = None  # first and last number of batches that are gone over again and again
         self._asked: dict[int, Arrived | Failed | None] = {}
 
     def reset(self, n: int, cycle: tuple[int, int] | None = None) -> None:
@@ -42,12 +42,12 @@ class Window:
         """
         self.next = n
         self.round += 1
-        self._cycle = cycle
+        self.cycle = cycle
         self._asked.clear()
 
     def is_at(self, n: int, cycle: tuple[int, int] | None) -> bool:
         """Whether `reset` with these arguments would change nothing but void what was asked for."""
-        return self.next == n and self._cycle == cycle
+        return self.next == n and self.cycle == cycle
 
     def ask(self) -> list[tuple[int, int]]:
         """Return the ranges (first, last) to ask for now; nothing until a good part of the window is open."""
@@ -100,7 +100,7 @@ class Window:
         return what
 
     def _after(self, n: int) -> int:
-        return self._cycle[0] if self._cycle and n == self._cycle[1] else n + 1
+        return self.cycle[0] if self.cycle and n == self.cycle[1] else n + 1
 
     def _numbers(self) -> Iterator[int]:
         """Yield the numbers of the window; each once, also where the window is longer than the cycle."""

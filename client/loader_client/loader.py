@@ -17,9 +17,16 @@ if TYPE_CHECKING:
     from loader_service import Dataset
 
 DEFAULT_PREFETCH = 8  # batches
+DEFAULT_RECONNECT = 60.0  # seconds
 
 
-def connect(address: str | None = None, workers: int | None = None, *, memory: str | int | None = None) -> Loader:
+def connect(
+    address: str | None = None,
+    workers: int | None = None,
+    *,
+    memory: str | int | None = None,
+    reconnect: float = DEFAULT_RECONNECT,
+) -> Loader:
     """Connect to a daemon; start a private one if need be.
 
     Args:
@@ -28,6 +35,8 @@ def connect(address: str | None = None, workers: int | None = None, *, memory: s
         workers: Start a private daemon with so many processes in any case; 0 runs everything in this process:
             breakpoints work, and the bytes are the same.
         memory: Bound of a private daemon's shared memory, in bytes or as "4 GiB".
+        reconnect: Seconds that a daemon that died is waited for, before its streams end with DaemonLost; they go on
+            where they were. A private daemon is started again instead. 0 waits for nobody.
     Raises:
         NoDaemon: If nobody answers at `address`.
     """
@@ -38,18 +47,20 @@ def connect(address: str | None = None, workers: int | None = None, *, memory: s
             f"connect(address={address!r}, workers={workers}): an address joins a running daemon, which has its "
             "workers already; `loader-service scale N` changes their number."
         )
+    if reconnect < 0:
+        raise ValueError(f"reconnect is {reconnect}, expected 0 seconds or more")
     if workers == 0:
         return Loader(None)
     if address is not None:
-        return Loader(Channel(Address.parse(address)))
+        return Loader(Channel(Address.parse(address), reconnect=reconnect))
     if workers is None and memory is None:
         try:
-            return Loader(Channel(Address.default()))
+            return Loader(Channel(Address.default(), reconnect=reconnect))
         except NoDaemon:
             pass
     daemon = PrivateDaemon(workers, memory)
     try:
-        return Loader(Channel(daemon.address), daemon)
+        return Loader(Channel(daemon.address, reconnect=reconnect, restart=daemon.restart), daemon)
     except BaseException:
         daemon.stop()
         raise

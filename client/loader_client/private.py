@@ -18,15 +18,25 @@ class PrivateDaemon:
             LoaderError: If it could not start; in its own words.
         """
         self.address: Address = private_address()
-        options = ["--owner", str(os.getpid()), "--log-level", "WARNING"]
-        options += ["--workers", "auto" if workers is None else str(workers)]
-        options += [] if memory is None else ["--memory", str(memory)]
-        self._process, _ = launch(self.address, options)
+        self._options = ["--owner", str(os.getpid()), "--log-level", "WARNING"]
+        self._options += ["--workers", "auto" if workers is None else str(workers)]
+        self._options += [] if memory is None else ["--memory", str(memory)]
+        self._unwanted = False
+        self._process, _ = launch(self.address, self._options)
+
+    def restart(self) -> None:
+        """Start another in place of one that died; raises as the first start does."""
+        end(self._process)
+        self._process, _ = launch(self.address, self._options)
+        if self._unwanted:  # it was stopped meanwhile, by another thread
+            end(self._process)
 
     def terminate(self) -> None:
-        """Have it stop, some time soon."""
+        """Have it stop, some time soon. Safe in a finalizer."""
+        self._unwanted = True
         self._process.terminate()
 
     def stop(self) -> None:
         """Stop it, and wait until it is gone, workers and all."""
+        self._unwanted = True
         end(self._process)

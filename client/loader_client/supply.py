@@ -6,8 +6,8 @@ Both answer the same question, `take(n)`. What a dataset is, is told in the same
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from functools import partial
+from collections.abc import Mapping
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from loader_client.batch import Batch, SlotReader
 from loader_client.channel import Channel
 from loader_client.connection import Arrived, Window
+from loader_client.loans import Loans
 from loader_service.protocol.codec import error_of
-from loader_service.protocol.errors import LoaderError
+from loader_service.protocol.errors import DatasetError, LoaderError
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import (
     BatchesReady,
@@ -63,42 +64,35 @@ class SharedSupply:
         """
         self._channel = channel
         self._window = Window(prefetch)
-        self._slots: SlotReader | None = None
+        self._dataset = dataset
+        self._loans: Loans | None = None  # of the last opening
         self._failure: LoaderError | None = None
-        self._returned: deque[int] = deque()  # slots whose last array is gone; appended to by finalizers
-        self._held: Counter[int] = Counter()  # slot -> how many living batches; those in `_returned` count
-        self._hold_back = 1  # slots that are returned together
         self._torn = False  # an exception came between us and the window: what it says may be wrong
         self._closing = self._drained = False
-        self._answer: StreamOpened | None = None
+        self._opened: StreamOpened | None = None
+        self._awaits_opening = True
         self._waited = self._longest = 0.0
         self._taken = self._copied = 0
         channel.refuse_fork()
-        self._number = channel.register(self)
-        try:
-            channel.send(OpenStream(self._number, self._declare(dataset), prefetch))
-            with channel.turn:
-                channel.wait(lambda: self._answer is not None or self._failure is not None, "the opened stream")
-            if self._failure is not None:
-                raise self._failure
-        except BaseException:
-            channel.unregister(self._number)
-            raise
-        assert self._answer is not None, "waited for"
-        self._opened: StreamOpened = self._answer
+        with channel.turn:
+            self._number = channel.register(self)
+            try:
+                channel.wait(lambda: self._opened is not None or self._failure is not None, "the opened stream")
+                if self._failure is not None:
+                    raise self._failure
+            except BaseException:
+                channel.unregister(self._number)
+                raise
+        assert self._opened is not None, "waited for"
         self.info: DatasetInfo = self._opened.info
-        layout = Layout.of(self.info.spec, self.info.batch_size)
-        # One message returns some slots at once; where there are few, the daemon needs each of them.
-        ample = self._opened.slots >= prefetch + self._opened.views + 2
-        self._hold_back = max(1, prefetch // 4) if ample else 1
-        self._slots = SlotReader(channel.arenas[self._opened.arena], layout)
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`, when it is there.
 
         Raises:
             SampleError, SpecMismatch: If a sample of it cannot be made.
-            DaemonStopped, DaemonLost: If the daemon is gone.
+            DaemonStopped: If the daemon was stopped.
+            DaemonLost: If it died, and did not come back in time.
         """
         self._channel.refuse_fork()
         with self._channel.turn:
@@ -136,8 +130,25 @@ class SharedSupply:
 
     @property
     def arena(self) -> int | None:
-        """The arena that its slots lie in, once it is open."""
-        return self._answer.arena if self._answer else None
+        """The arena that its slots lie in, while it is open."""
+        return self._opened.arena if self._opened and not self._awaits_opening else None
+
+    @property
+    def tables(self) -> Mapping[str, np.ndarray]:
+        """The arrays that the dataset names, by hash."""
+        return {} if isinstance(self._dataset, str) else self._dataset.tables
+
+    def open(self) -> None:
+        """Open the stream with a daemon that does not know it: the first time, and whenever it came back."""
+        self._awaits_opening = True
+        try:
+            for table, array in self.tables.items():
+                self._channel.share_table(TableRef(table, array.dtype.name, array.shape), array)
+        except LoaderError as error:
+            self._failure = error
+            return
+        declared = self._dataset if isinstance(self._dataset, str) else self._dataset.to_dict()
+        self._channel.send(OpenStream(self._number, declared, self._window.prefetch))
 
     def receive(self, message: Any) -> None:
         """Take a message in."""
@@ -145,12 +156,11 @@ class SharedSupply:
             case BatchesReady():
                 for n, slot, rows in message.batches:
                     if not self._window.arrived(message.round, n, slot, rows) and message.round == self._window.round:
-                        self._held[slot] += 1
-                        self._returned.append(slot)
+                        self._lent.decline(slot)
             case BatchFailed():
                 self._window.failed(message.round, message.n, message.error)
             case StreamOpened():
-                self._answer = message
+                self._take_opened(message)
             case StreamFailed():
                 self._failure = error_of(message.error)
 
@@ -159,12 +169,12 @@ class SharedSupply:
         if self._closing:
             self._flush_last()
             return
-        if self._answer is None or self._failure is not None or self._channel.is_lost:
+        if self._awaits_opening or self._failure is not None or self._channel.is_lost:
             return
         ranges = self._window.ask() if self._torn else []  # only while somebody waits in `take`
-        if self._torn and not ranges and len(self._returned) < self._hold_back:
+        if self._torn and not ranges and self._lent.returned < self._lent.hold_back:
             return  # they go with the next request, or soon, by the sleepy thread
-        slots = self._pop_returned()
+        slots = self._lent.pop_returned()
         for first, last in ranges:
             self._channel.send(RequestBatches(self._number, first, last, slots))
             slots = []
@@ -173,9 +183,11 @@ class SharedSupply:
 
     def _flush_last(self) -> None:
         """Give back at once what nobody has looked at, then each slot when it is let go of, then the stream."""
-        slots = self._pop_returned()
-        ended = not self._held.total()
-        if not self._channel.is_lost and self._answer is not None and self._failure is None:
+        if self._awaits_opening or self._failure is not None or self._channel.is_lost:
+            ended = True  # nobody lends us anything
+        else:
+            slots = self._lent.pop_returned()
+            ended = not self._lent.held
             if ended:
                 self._channel.send(CloseStream(self._number))
             elif not self._drained:
@@ -185,60 +197,62 @@ class SharedSupply:
         self._drained = True
         if ended:
             # Frameworks keep closures over a stream for as long as the process lives: do not keep its memory, too.
-            self._slots = None
+            self._loans = self._dataset = None
             self._channel.unregister(self._number)
 
     # -- within ----------------------------------------------------------------------------------------------
 
-    def _declare(self, dataset: Any) -> dict[str, Any] | str:
-        if isinstance(dataset, str):
-            return dataset
-        for table, array in dataset.tables.items():
-            self._channel.share_table(TableRef(table, array.dtype.name, array.shape), array)
-        declaration: dict[str, Any] = dataset.to_dict()
-        return declaration
+    @property
+    def _lent(self) -> Loans:
+        assert self._loans is not None, "there are loans from the first opening until the end"
+        return self._loans
+
+    def _take_opened(self, opened: StreamOpened) -> None:
+        """The daemon has opened the stream; if it died meanwhile, it is another daemon, or another dataset."""
+        known, self._opened = self._opened, opened
+        self._awaits_opening = False
+        if known is not None and opened.info.key != known.info.key:
+            self._failure = DatasetError(
+                "the daemon has died and come back, and the dataset is another one now: its files, or the code that "
+                f"it names, have changed (key {known.info.key!r}, now {opened.info.key!r}). Open a new stream."
+            )
+            return
+        # One message returns some slots at once; where there are few, the daemon needs each of them.
+        ample = opened.slots >= self._window.prefetch + opened.views + 2
+        self._loans = Loans(
+            SlotReader(self._channel.arenas[opened.arena], Layout.of(opened.info.spec, opened.info.batch_size)),
+            opened.views,
+            hold_back=max(1, self._window.prefetch // 4) if ample else 1,
+            nudge=self._channel.nudge,
+        )
+        if known is not None:
+            self._reset(self._window.next, self._window.cycle)
 
     def _wait(self, n: int) -> float:
         """Wait for batch `n`. Return the seconds that it took."""
-        if self._window.ready and not self._window.due and not self._channel.is_lost:
+        if self._window.ready and not self._window.due:
             return 0.0  # it is here, and nothing is worth a message yet
         waited = self._channel.wait(self._is_settled, f"batch {n}")
         if self._failure is not None:
-            raise type(self._failure)(str(self._failure))
+            raise copy(self._failure)
         return waited
 
     def _arrays(self, arrived: Arrived) -> dict[str, np.ndarray]:
         """Return views of a slot, or copies where too many views are alive already."""
-        assert self._slots is not None, "a closed stream is not taken from"
-        slot, rows = arrived.slot, arrived.rows
-        alive = self._held.total() - len(self._returned)
-        self._held[slot] += 1
-        if alive < self._opened.views:
-            return self._slots.view(slot, rows, partial(self._give_back, slot))
-        self._copied += 1
-        copies = self._slots.copy(slot, rows)
-        self._give_back(slot)
-        return copies
+        if self._lent.is_full:
+            self._copied += 1
+            return self._lent.copy(arrived)
+        return self._lent.view(arrived)
 
     def _is_settled(self) -> bool:
         return self._window.ready or self._failure is not None
 
     def _reset(self, n: int, cycle: Cycle) -> None:
-        self._pop_returned()
         self._window.reset(n, cycle)
-        self._channel.send(ResetStream(self._number, self._window.round, sorted(self._held.elements())))
-
-    def _give_back(self, slot: int) -> None:
-        """The last array over a slot is gone. Runs in a finalizer: any thread, any lock held."""
-        self._returned.append(slot)
-        self._channel.nudge()
-
-    def _pop_returned(self) -> list[int]:
-        slots = []
-        while self._returned:
-            slots.append(self._returned.popleft())
-        self._held.subtract(slots)
-        return slots
+        if self._awaits_opening or self._channel.is_lost:
+            return  # whoever opens the stream anew begins here
+        self._lent.pop_returned()
+        self._channel.send(ResetStream(self._number, self._window.round, self._lent.held))
 
 
 class InlineSupply:

@@ -81,11 +81,11 @@ class Clients:
         """Have rows made by `workers`; clients come in by `door`."""
         self._workers, self._door = workers, door
 
-    def end_streams(self, error: LoaderError) -> None:
-        """Tell every stream why it ends."""
+    def say_goodbye(self, error: LoaderError) -> None:
+        """Tell every client why its streams end."""
         told = failed(error)
-        for identity, number in [*self._streams, *(opening.stream for opening in self._openings.values())]:
-            self._send(identity, StreamFailed(number, told))
+        for identity in list(self._clients):
+            self._send(identity, told)
 
     def close(self) -> None:
         """Let go of all memory."""

@@ -89,7 +89,7 @@ class Daemon:
             self.workers.start(door)
             self._turn_regularly()
             ending.callback(lambda: self._timer.cancel())
-            ending.callback(lambda: self.clients.end_streams(self._why()))
+            ending.callback(lambda: self.clients.say_goodbye(self._why()))
             if await self._unless_stopped(self.workers.settled):
                 ready()
                 await self._stop.wait()

@@ -124,8 +124,12 @@ class Link:
                 raise DaemonLost(f"the daemon at {self.address} ended before it answered") from error
         raise DaemonLost(f"the daemon at {self.address} did not answer within {patience:.0f} s")
 
-    def close(self) -> None:
-        """Hang up. What was sent is on its way; what comes back is lost."""
-        self.socket.close(linger=200)
+    def close(self, linger: int = 200) -> None:
+        """Hang up; once more does nothing. What comes back is lost.
+
+        Args:
+            linger: Milliseconds that what was sent has to leave.
+        """
+        self.socket.close(linger=linger)
         self._context.term()
         self.lifeline.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import loader_client
-from loader_client import DaemonLost, DaemonStopped, ProtocolError
+from loader_client import DaemonStopped, ProtocolError
 from loader_service import Dataset
 from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, greet
@@ -173,18 +173,6 @@ def test_a_sample_that_kills_every_worker_is_an_error_not_a_hang(start_daemon, p
 
         with pytest.raises(loader_client.SampleError, match="workers died while each made it alone"):
             stream.take(1)
-
-
-def test_a_crashed_daemon_is_an_error_not_a_hang(start_daemon, augmented):
-    daemon = start_daemon("--workers", "1")
-    with loader_client.connect() as loader:
-        stream = loader.stream(augmented, prefetch=1)
-        stream.take(0)
-        daemon.process.kill()
-
-        with pytest.raises(DaemonLost, match="has died"):
-            for n in range(1, 20):
-                stream.take(n)
 
 
 def test_a_client_of_another_protocol_gets_one_clear_sentence(start_daemon, address):

@@ -1,0 +1,77 @@
+"""The slots that an opened stream is lent, and how they come back.
+
+A daemon that died and came back knows nothing of what its predecessor lent: each opening of a stream has loans of its
+own. Arrays over the old ones stay valid for as long as anybody holds them, and come back to nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from loader_client.batch import SlotReader
+from loader_client.connection import Arrived
+
+
+class Loans:
+    """What one opening of a stream is lent."""
+
+    def __init__(self, slots: SlotReader, views: int, *, hold_back: int, nudge: Callable[[], None]) -> None:
+        """Begin with nothing.
+
+        Args:
+            views: Batches that may be alive as views; further ones are copied.
+            hold_back: Slots that are worth a message of their own.
+            nudge: Called when a slot comes back, in any thread and with any lock held.
+        """
+        self.hold_back = hold_back
+        self._slots, self._views, self._nudge = slots, views, nudge
+        self._held: Counter[int] = Counter()  # slot -> how many living batches; those in `_returned` count
+        self._returned: deque[int] = deque()  # slots whose last array is gone; appended to by finalizers
+
+    @property
+    def returned(self) -> int:
+        """How many slots wait to be given back."""
+        return len(self._returned)
+
+    @property
+    def held(self) -> list[int]:
+        """Slots under arrays that are alive; as often as there are batches over each."""
+        return sorted(self._held.elements())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many views are alive that the next batch has to be copied."""
+        return self._held.total() - len(self._returned) >= self._views
+
+    def view(self, arrived: Arrived) -> dict[str, np.ndarray]:
+        """Return arrays over a slot; it comes back when the last of them is gone."""
+        self._held[arrived.slot] += 1
+        return self._slots.view(arrived.slot, arrived.rows, partial(self._come_back, arrived.slot))
+
+    def copy(self, arrived: Arrived) -> dict[str, np.ndarray]:
+        """Return copies of a slot's arrays; it comes back at once."""
+        copies = self._slots.copy(arrived.slot, arrived.rows)
+        self.decline(arrived.slot)
+        return copies
+
+    def decline(self, slot: int) -> None:
+        """A slot was lent that nobody wants any more."""
+        self._held[slot] += 1
+        self._come_back(slot)
+
+    def pop_returned(self) -> list[int]:
+        """Return the slots to give back now; they are not ours any more."""
+        slots = []
+        while self._returned:
+            slots.append(self._returned.popleft())
+        self._held.subtract(slots)
+        return slots
+
+    def _come_back(self, slot: int) -> None:
+        """The last array over a slot is gone. Runs in a finalizer: any thread, any lock held."""
+        self._returned.append(slot)
+        self._nudge()
