@@ -53,8 +53,8 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
     @property
     def partial_batch_size(self) -> int | None:
         """Rows of an epoch's last batch, if it is short."""
-        rest = self._stream.samples - (len(self._stream) - 1) * self._stream.batch_size
-        return rest if 0 < rest < self._stream.batch_size and not self._roles.weights else None
+        rest = self._stream.rows(len(self._stream) - 1)
+        return rest if rest < self._stream.batch_size else None
 
     def on_epoch_begin(self) -> None:
         """A pass begins."""

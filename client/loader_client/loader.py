@@ -12,6 +12,7 @@ from loader_client.stream import Stream
 from loader_client.supply import InlineSupply, SharedSupply
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import DatasetError, NoDaemon, StreamClosed
+from loader_service.protocol.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
     from loader_service import Dataset
@@ -81,11 +82,15 @@ class Loader:
         """The daemon's address; None where everything runs in this process."""
         return str(self._channel.address) if self._channel else None
 
-    def stream(self, dataset: Dataset | str, prefetch: int = DEFAULT_PREFETCH) -> Stream:
+    def stream(
+        self, dataset: Dataset | str, prefetch: int = DEFAULT_PREFETCH, *, shard: tuple[int, int] | None = None
+    ) -> Stream:
         """Open a stream over a dataset, or over the one that the daemon's config serves under that name.
 
         Args:
             prefetch: Batches that are asked for ahead.
+            shard: (rank, count), where `count` trainers work on one model: the stream hands out an equal part of the
+                rows of every batch. All shards have the same number of steps.
         Raises:
             DatasetError: If the dataset cannot be opened.
             NotEnoughMemory: If two of its batches do not fit into shared memory.
@@ -94,12 +99,13 @@ class Loader:
             raise StreamClosed("the connection was closed: connect again")
         if prefetch < 1:
             raise ValueError(f"prefetch is {prefetch}, expected at least 1 batch")
+        part = _shard_of(shard)
         if self._channel is None:
             if isinstance(dataset, str):
                 raise DatasetError(f"{dataset!r}: names are served by a daemon; workers=0 needs the Dataset itself")
-            stream = Stream(InlineSupply(dataset))
+            stream = Stream(InlineSupply(dataset, part))
         else:
-            stream = Stream(SharedSupply(self._channel, dataset, prefetch))
+            stream = Stream(SharedSupply(self._channel, dataset, prefetch, part))
         self._streams.add(stream)
         return stream
 
@@ -127,6 +133,16 @@ class Loader:
     def __repr__(self) -> str:
         where = self.address or "this process"
         return f"<Loader of {where}{', a private daemon' if self._daemon else ''}{', closed' if self._closed else ''}>"
+
+
+def _shard_of(given: tuple[int, int] | None) -> Shard:
+    if given is None:
+        return WHOLE
+    try:
+        rank, count = given
+        return Shard(rank, count)
+    except (TypeError, ValueError):
+        raise ValueError(f"shard is {given!r}, expected (rank, count), with rank from 0 to count - 1") from None
 
 
 def _abandon(channel: Channel | None, daemon: PrivateDaemon | None) -> None:

@@ -46,8 +46,12 @@ class Stream:
 
     @property
     def batch_size(self) -> int:
-        """Rows of a whole batch."""
-        return self._supply.info.batch_size
+        """Rows of a whole batch; of this stream's shard of it, where it has one."""
+        return len(self._supply.shard.of(self._supply.info.batch_size))
+
+    def rows(self, n: int) -> int:
+        """Return how many rows batch `n` has, padding included."""
+        return len(self._supply.shard.of(self._supply.info.rows(n)))
 
     @property
     def samples(self) -> int:
@@ -71,9 +75,13 @@ class Stream:
     def __repr__(self) -> str:
         epoch, batch = divmod(self._cursor, len(self))
         return (
-            f"<Stream of {self.samples:,} samples, {len(self):,} batches of {self.batch_size} "
+            f"<Stream of {self.samples:,} samples, {len(self):,} batches of {self.batch_size}{self._part()} "
             f"({describe(self.spec)}); next: batch {batch} of epoch {epoch}>"
         )
+
+    def _part(self) -> str:
+        shard = self._supply.shard
+        return f", shard {shard.rank} of {shard.count}" if shard.count > 1 else ""
 
     def stats(self) -> dict[str, float]:
         """Return how many batches were handed out, how long the reader waited for them (seconds), and more."""

@@ -31,6 +31,7 @@ from loader_service.protocol.messages import (
     StreamFailed,
     StreamOpened,
 )
+from loader_service.protocol.shard import Shard
 from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import TableRef
 
@@ -41,6 +42,7 @@ class Supply(Protocol):
     """Makes batches by number."""
 
     info: DatasetInfo
+    shard: Shard
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`; the one after it will be asked for next, unless a later call says otherwise."""
@@ -55,7 +57,7 @@ class Supply(Protocol):
 class SharedSupply:
     """Batches out of a daemon's slots."""
 
-    def __init__(self, channel: Channel, dataset: Any, prefetch: int) -> None:
+    def __init__(self, channel: Channel, dataset: Any, prefetch: int, shard: Shard) -> None:
         """Open a stream.
 
         Raises:
@@ -65,6 +67,7 @@ class SharedSupply:
         self._channel = channel
         self._window = Window(prefetch)
         self._dataset = dataset
+        self.shard = shard
         self._loans: Loans | None = None  # of the last opening
         self._failure: LoaderError | None = None
         self._torn = False  # an exception came between us and the window: what it says may be wrong
@@ -148,7 +151,7 @@ class SharedSupply:
             self._failure = error
             return
         declared = self._dataset if isinstance(self._dataset, str) else self._dataset.to_dict()
-        self._channel.send(OpenStream(self._number, declared, self._window.prefetch))
+        self._channel.send(OpenStream(self._number, declared, self._window.prefetch, self.shard))
 
     def receive(self, message: Any) -> None:
         """Take a message in."""
@@ -219,8 +222,9 @@ class SharedSupply:
             return
         # One message returns some slots at once; where there are few, the daemon needs each of them.
         ample = opened.slots >= self._window.prefetch + opened.views + 2
+        layout = Layout.of(opened.info.spec, len(self.shard.of(opened.info.batch_size)))
         self._loans = Loans(
-            SlotReader(self._channel.arenas[opened.arena], Layout.of(opened.info.spec, opened.info.batch_size)),
+            SlotReader(self._channel.arenas[opened.arena], layout),
             opened.views,
             hold_back=max(1, self._window.prefetch // 4) if ample else 1,
             nudge=self._channel.nudge,
@@ -258,18 +262,22 @@ class SharedSupply:
 class InlineSupply:
     """Batches made here and now, in this process: for breakpoints, and to see what a worker would do."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, shard: Shard) -> None:
         """Open the dataset in this process."""
         plan = dataset.plan
         self._plan = plan
+        self.shard = shard
         self._taken = 0
         self._seconds = 0.0
         self.info: DatasetInfo = plan.info
+        shard.check(self.info)
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Make batch `n`."""
         began = time.perf_counter()
         arrays: dict[str, np.ndarray] = self._plan.compute(n)
+        rows = self.shard.of(self.info.rows(n))
+        arrays = {name: array[rows.start : rows.stop] for name, array in arrays.items()}
         for array in arrays.values():
             array.flags.writeable = False
         self._seconds += time.perf_counter() - began

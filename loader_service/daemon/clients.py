@@ -223,8 +223,10 @@ class Clients:
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """Let the stream that waits for this dataset begin."""
         opening = self._openings.pop(opened.dataset)
-        known = next((served for served in self.served.values() if served.info.key == opened.info.key), None)
+        wanted = (opened.info.key, opening.shard)
+        known = next((served for served in self.served.values() if (served.info.key, served.shard) == wanted), None)
         try:
+            opening.shard.check(opened.info)
             served = known or self._serve(opening, opened)
         except LoaderError as error:
             self._send(opening.stream[0], StreamFailed(opening.stream[1], failed(error)))
@@ -270,8 +272,8 @@ class Clients:
             self._send(identity, StreamFailed(message.stream, failed(error)))
             return
         number, self._next_dataset = self._next_dataset, self._next_dataset + 1
-        self._openings[number] = Opening(stream, declaration, message.prefetch)
-        self._workers.open(number, declaration)
+        self._openings[number] = Opening(stream, declaration, message.prefetch, message.shard)
+        self._workers.open(number, declaration, message.shard)
 
     def _named_dataset(self, name: str) -> dict[str, Any]:
         if not self._named:
@@ -286,7 +288,7 @@ class Clients:
         Raises:
             NotEnoughMemory: If two slots do not fit.
         """
-        layout = Layout.of(opened.info.spec, opened.info.batch_size)
+        layout = Layout.of(opened.info.spec, len(opening.shard.of(opened.info.batch_size)))
         for number in list(self._closing):  # what nobody reads makes room first
             if self.memory_used + (opening.prefetch + SPARE_SLOTS) * layout.slot_nbytes > self.memory_limit:
                 self._close_dataset(number)
@@ -299,7 +301,7 @@ class Clients:
         )
         arena = create_memory("loader-service arena", slots * layout.slot_nbytes)
         log.info("arena", extra={"key": opened.info.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
-        served = Served(opened.dataset, opening.declaration, opened, layout, slots, arena)
+        served = Served(opened.dataset, opening.declaration, opening.shard, opened, layout, slots, arena)
         self.served[served.number] = served
         self._workers.serve(served)
         return served

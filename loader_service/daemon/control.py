@@ -34,6 +34,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
                 "source": served.declaration["source"]["kind"],
                 "samples": info.samples,
                 "batch_size": info.batch_size,
+                "shard": {"rank": served.shard.rank, "count": served.shard.count},
                 "slots": {"count": served.slots, "nbytes": served.layout.slot_nbytes, **shelf.counts()},
                 "batches_made": shelf.made,
                 "batches_shared": shelf.shared,

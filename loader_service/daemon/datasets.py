@@ -9,6 +9,7 @@ from typing import Any
 from loader_service.daemon.streams import Shelf, StreamId
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import DatasetOpened, StreamOpened
+from loader_service.protocol.shard import Shard
 from loader_service.protocol.spec import DatasetInfo
 
 
@@ -19,14 +20,16 @@ class Opening:
     stream: StreamId
     declaration: dict[str, Any]
     prefetch: int
+    shard: Shard
 
 
 @dataclass(eq=False)
 class Served:
-    """One dataset key, its arena and its slots."""
+    """One dataset key, or one shard of it: its arena and its slots."""
 
     number: int  # of the dataset and of its arena, in messages
     declaration: dict[str, Any]
+    shard: Shard
     opened: DatasetOpened
     layout: Layout
     slots: int
@@ -52,12 +55,8 @@ class Served:
         return set(tables_in(self.declaration)) | {ref.table for ref in self.opened.index.values()}
 
     def rows(self, n: int) -> int:
-        """Return how many rows batch `n` has, padding included."""
-        info = self.info
-        if self.declaration["batch"]["remainder"] == "pad":
-            return info.batch_size
-        first = (n % info.batches_per_epoch) * info.batch_size
-        return min(info.batch_size, info.samples - first)
+        """Return how many rows of batch `n` are the shard's, padding included."""
+        return len(self.shard.of(self.info.rows(n)))
 
     def stream_opened(self, stream: StreamId, views: int) -> StreamOpened:
         """Return what the client is told."""

@@ -37,6 +37,7 @@ from loader_service.protocol.messages import (
     ShareTable,
     WorkerJoined,
 )
+from loader_service.protocol.shard import Shard
 from loader_service.protocol.tables import TableStore
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class _Opening:
     """A dataset that waits for a worker to open it; `tried` counts those that died over it."""
 
     declaration: dict[str, Any]
+    shard: Shard
     worker: int | None = None
     tried: int = 0
 
@@ -123,9 +125,9 @@ class Workers:
 
     # -- datasets --------------------------------------------------------------------------------------------
 
-    def open(self, dataset: int, declaration: dict[str, Any]) -> None:
+    def open(self, dataset: int, declaration: dict[str, Any], shard: Shard) -> None:
         """Have a worker open a dataset; the listener is told what it is, or why it is none."""
-        self._openings[dataset] = _Opening(declaration)
+        self._openings[dataset] = _Opening(declaration, shard)
         self._open_waiting()
 
     def serve(self, served: Served) -> None:
@@ -205,7 +207,7 @@ class Workers:
         if served.number not in worker.datasets:
             self._hand_tables(worker, served.tables)
             worker.datasets.add(served.number)
-            self._send(number, OpenDataset(served.number, served.declaration, served.opened.index))
+            self._send(number, OpenDataset(served.number, served.declaration, served.opened.index, served.shard))
         if served.number not in worker.arenas:
             worker.arenas.add(served.number)
             self._door.hand(worker.peer, ShareArena(served.number, served.nbytes), served.arena)
@@ -227,7 +229,7 @@ class Workers:
             worker = self._workers[opening.worker]
             self._hand_tables(worker, tables_in(opening.declaration))
             worker.datasets.add(dataset)
-            self._send(opening.worker, OpenDataset(dataset, opening.declaration, {}))
+            self._send(opening.worker, OpenDataset(dataset, opening.declaration, {}, opening.shard))
 
     def _dataset_opened(self, worker: int, opened: DatasetOpened) -> None:
         wanted = self._openings.pop(opened.dataset, None)

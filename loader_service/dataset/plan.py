@@ -18,7 +18,8 @@ import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class Plan:
             self.spec[WEIGHT] = FieldSpec((), "float32")
         self.inputs, self.targets = default_roles(self.spec)
 
-    @property
+    @cached_property
     def info(self) -> DatasetInfo:
         """What a stream over this dataset must know."""
         return DatasetInfo(
@@ -105,13 +106,8 @@ class Plan:
             inputs=self.inputs,
             targets=self.targets,
             class_names=self.class_names,
+            remainder=self._remainder,
         )
-
-    def rows(self, n: int) -> int:
-        """Return how many rows batch `n` has, padding included."""
-        if self._remainder == "pad":
-            return self.batch_size
-        return min(self.batch_size, self.samples - (n % self.batches_per_epoch) * self.batch_size)
 
     def fill(self, n: int, start: int, stop: int, out: Rows) -> None:
         """Make the rows start .. stop - 1 of batch `n`.
@@ -147,7 +143,7 @@ class Plan:
 
     def compute(self, n: int) -> dict[str, np.ndarray]:
         """Make batch `n` here and now, ids included: the definition that every other way must equal."""
-        rows = self.rows(n)
+        rows = self.info.rows(n)
         specs = {**self.spec, IDS: IDS_SPEC}
         out = {name: np.empty((rows, *field.shape), field.dtype) for name, field in specs.items()}
         with globals_kept() if self._runs_user_code else nullcontext():
@@ -157,7 +153,7 @@ class Plan:
     # -- compiling -------------------------------------------------------------------------------------------
 
     @property
-    def _remainder(self) -> str:
+    def _remainder(self) -> Literal["keep", "drop", "pad"]:
         assert self.declaration.batch is not None, "checked when the plan was made"
         return self.declaration.batch.remainder
 

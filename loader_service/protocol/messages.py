@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from loader_service.protocol.shard import Shard
 from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import Hash, TableRef
 
@@ -95,6 +96,7 @@ class OpenStream:
     stream: Count
     dataset: dict[str, Any] | str
     prefetch: Annotated[int, Field(ge=1, le=65536)]
+    shard: Shard  # rows of every batch that the stream is about
 
 
 @message("request_batches")
@@ -210,6 +212,7 @@ class OpenDataset:
     dataset: Count
     declaration: dict[str, Any]
     index: dict[str, TableRef]
+    shard: Shard  # what the rows of a slot are; tasks count rows from its first one
 
 
 @message("close_dataset")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field
@@ -80,6 +80,13 @@ class DatasetInfo:
     inputs: list[str]  # fields that a model gets as x, unless told otherwise
     targets: list[str]  # as y
     class_names: list[str]
+    remainder: Literal["keep", "drop", "pad"] = "keep"
+
+    def rows(self, n: int) -> int:
+        """Return how many rows batch `n` has, padding included."""
+        if self.remainder == "pad":
+            return self.batch_size
+        return min(self.batch_size, self.samples - (n % self.batches_per_epoch) * self.batch_size)
 
 
 Spec = Mapping[str, FieldSpec]

@@ -107,7 +107,7 @@ def test_however_a_batch_is_cut_into_tasks_its_bytes_are_the_same(datasets, way,
     dataset = datasets[way]
     plan = dataset.plan
     n = data.draw(st.integers(0, 3 * plan.batches_per_epoch))
-    rows = plan.rows(n)
+    rows = plan.info.rows(n)
     cuts = sorted({0, rows, *data.draw(st.lists(st.integers(0, rows), max_size=4))})
     tasks = data.draw(st.permutations(list(itertools.pairwise(cuts))))
 
@@ -195,7 +195,7 @@ def test_the_epoch_has_the_batches_that_its_remainder_says(samples, size, remain
 
     whole, rest = divmod(samples, size)
     assert dataset.batches_per_epoch == whole + (1 if rest and remainder != "drop" else 0)
-    rows = [dataset.plan.rows(n) for n in range(dataset.batches_per_epoch)]
+    rows = [dataset.plan.info.rows(n) for n in range(dataset.batches_per_epoch)]
     last = {"keep": rest or size, "drop": size, "pad": size}[remainder]
     assert rows == [size] * (dataset.batches_per_epoch - 1) + [last]
 

@@ -18,6 +18,7 @@ from loader_service.protocol.messages import (
     Status,
     StreamOpened,
 )
+from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import FieldSpec
 from loader_service.protocol.tables import TableRef
 
@@ -41,7 +42,12 @@ EXAMPLES = {
     "failed": {"name": "NoDaemon", "message": "gone\n", "notes": ["a", "b"]},
     "share_arena": {"arena": 0, "nbytes": 2**40},
     "share_table": {"table": "0a" * 16},
-    "open_stream": {"stream": 3, "dataset": {"batch": {"size": 4}, "transforms": [1.5, None]}, "prefetch": 8},
+    "open_stream": {
+        "stream": 3,
+        "dataset": {"batch": {"size": 4}, "transforms": [1.5, None]},
+        "prefetch": 8,
+        "shard": WHOLE,
+    },
     "request_batches": {"stream": 3, "first": 2**62, "last": 2**63 - 1, "returned": [0, 7]},
     "return_slots": {"stream": 3, "slots": [1, 2]},
     "reset_stream": {"stream": 3, "round": 4, "keeps": [9]},
@@ -54,7 +60,12 @@ EXAMPLES = {
     "batches_ready": {"stream": 3, "round": 0, "batches": [(0, 1, 64), (2**62, 13, 5)]},
     "batch_failed": {"stream": 3, "round": 1, "n": 12, "error": FAILURE},
     "status": {"status": {"workers": [{"pid": 1, "state": "idle"}], "version": "0.1.0"}},
-    "open_dataset": {"dataset": 2, "declaration": {"source": {"kind": "arrays"}}, "index": {"sizes": TABLE}},
+    "open_dataset": {
+        "dataset": 2,
+        "declaration": {"source": {"kind": "arrays"}},
+        "index": {"sizes": TABLE},
+        "shard": Shard(1, 2),
+    },
     "close_dataset": {"dataset": 2},
     "fill_rows": {"task": 9, "dataset": 2, "arena": 2, "pieces": [(0, 2**62, 0, 32), (1, 1, 32, 64)]},
     "leave": {},
@@ -195,7 +206,7 @@ def test_wrong_values_in_the_right_fields_are_a_protocol_error(tag, more, data):
 
 
 def test_a_message_that_is_too_large_is_refused_by_its_sender():
-    dataset = OpenStream(1, {"ids": "x" * MAX_NBYTES}, 8)
+    dataset = OpenStream(1, {"ids": "x" * MAX_NBYTES}, 8, WHOLE)
 
     with pytest.raises(ProtocolError, match=r"at most 16,777,216 may travel: pass long lists .* as NumPy arrays"):
         encode(dataset)
