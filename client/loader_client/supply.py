@@ -65,6 +65,7 @@ class SharedSupply:
             NotEnoughMemory: If two slots do not fit.
         """
         self._channel = channel
+        self._prefetch = prefetch
         self._window = Window(prefetch)
         self._dataset = dataset
         self.shard = shard
@@ -151,7 +152,7 @@ class SharedSupply:
             self._failure = error
             return
         declared = self._dataset if isinstance(self._dataset, str) else self._dataset.to_dict()
-        self._channel.send(OpenStream(self._number, declared, self._window.prefetch, self.shard))
+        self._channel.send(OpenStream(self._number, declared, self._prefetch, self.shard))
 
     def receive(self, message: Any) -> None:
         """Take a message in."""
@@ -220,13 +221,12 @@ class SharedSupply:
                 f"it names, have changed (key {known.info.key!r}, now {opened.info.key!r}). Open a new stream."
             )
             return
-        # One message returns some slots at once; where there are few, the daemon needs each of them.
-        ample = opened.slots >= self._window.prefetch + opened.views + 2
+        self._window.prefetch = opened.prefetch
         layout = Layout.of(opened.info.spec, len(self.shard.of(opened.info.batch_size)))
         self._loans = Loans(
             SlotReader(self._channel.arenas[opened.arena], layout),
             opened.views,
-            hold_back=max(1, self._window.prefetch // 4) if ample else 1,
+            hold_back=max(1, opened.prefetch // 4),  # one message returns some slots at once
             nudge=self._channel.nudge,
         )
         if known is not None:

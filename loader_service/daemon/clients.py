@@ -14,14 +14,14 @@ from typing import Any
 
 from loader_service.daemon.datasets import Opening, Served, tables_in
 from loader_service.daemon.door import Door, Peer
-from loader_service.daemon.memory import SPARE_SLOTS, available_memory, choose_slots, mebibytes
+from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, available_memory, choose_slots, mebibytes
 from loader_service.daemon.router import Router
-from loader_service.daemon.streams import Fail, Fill, Instruction, Lend, StreamId
+from loader_service.daemon.streams import VIEWS, Fail, Fill, Instruction, Lend, StreamId
 from loader_service.daemon.workers import Workers
 from loader_service.pool.scheduler import Job
 from loader_service.protocol.arena import create_memory
 from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import DatasetError, LoaderError, ProtocolError, nearest
+from loader_service.protocol.errors import DatasetError, LoaderError, NotEnoughMemory, ProtocolError, nearest
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import (
     BatchesReady,
@@ -225,19 +225,23 @@ class Clients:
         opening = self._openings.pop(opened.dataset)
         wanted = (opened.info.key, opening.shard)
         known = next((served for served in self.served.values() if (served.info.key, served.shard) == wanted), None)
+        if known is not None and (timer := self._closing.pop(known.number, None)) is not None:
+            timer.cancel()
         try:
             opening.shard.check(opened.info)
             served = known or self._serve(opening, opened)
+            self._make_room(served, opening.prefetch)
         except LoaderError as error:
             self._send(opening.stream[0], StreamFailed(opening.stream[1], failed(error)))
+            if known is not None:
+                self._close_if_unread(known)
             return
-        if (timer := self._closing.pop(served.number, None)) is not None:
-            timer.cancel()
         self._streams[opening.stream] = served.number
-        views = served.shelf.open(opening.stream)
+        share = served.shelf.offer(opening.prefetch)
+        served.shelf.open(opening.stream, share)
         client = self._clients[opening.stream[0]]
-        self._door.hand(client, ShareArena(served.number, served.nbytes), served.arena)
-        self._send(client.identity, served.stream_opened(opening.stream, views))
+        self._door.hand(client, ShareArena(served.number, served.mapped_nbytes), served.arena)
+        self._send(client.identity, served.stream_opened(opening.stream, share))
         log.info("stream opened", extra={"key": opened.info.key, "pid": client.pid, "slots": served.slots})
 
     def dataset_refused(self, dataset: int, error: Failed) -> None:
@@ -289,22 +293,47 @@ class Clients:
             NotEnoughMemory: If two slots do not fit.
         """
         layout = Layout.of(opened.info.spec, len(opening.shard.of(opened.info.batch_size)))
-        for number in list(self._closing):  # what nobody reads makes room first
-            if self.memory_used + (opening.prefetch + SPARE_SLOTS) * layout.slot_nbytes > self.memory_limit:
+        wanted = opening.prefetch + VIEWS + SPARE_SLOTS
+        slots = self._affordable(layout, wanted)
+        most_slots = max(slots, min(MOST_STREAMS * wanted, self.memory_limit // layout.slot_nbytes))
+        arena = create_memory("loader-service arena", slots * layout.slot_nbytes, room=most_slots * layout.slot_nbytes)
+        log.info("arena", extra={"key": opened.info.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
+        served = Served(opened.dataset, opening.declaration, opening.shard, opened, layout, slots, most_slots, arena)
+        self.served[served.number] = served
+        self._workers.serve(served)
+        return served
+
+    def _make_room(self, served: Served, prefetch: int) -> None:
+        """See to it that a further stream gets a share; the one that it would like, if memory allows.
+
+        Raises:
+            NotEnoughMemory: If not even one slot is left for it.
+        """
+        missing = min(prefetch + VIEWS + SPARE_SLOTS - served.shelf.unspoken, served.most_slots - served.slots)
+        try:
+            if missing > 0:
+                served.grow(served.slots + self._affordable(served.layout, missing))
+        except NotEnoughMemory:
+            if not served.shelf.unspoken:
+                raise
+        if not served.shelf.unspoken:
+            raise NotEnoughMemory(
+                f"{len(served.shelf.streams)} streams read this dataset, and hold all of its {served.slots} slots: "
+                "close one, or lower their `prefetch`"
+            )
+
+    def _affordable(self, layout: Layout, wanted: int) -> int:
+        """Return how many of the wanted slots there is memory for; what nobody reads makes room first."""
+        for number in list(self._closing):
+            if self.memory_used + wanted * layout.slot_nbytes > self.memory_limit:
                 self._close_dataset(number)
-        slots = choose_slots(
+        return choose_slots(
             layout.slot_nbytes,
-            opening.prefetch,
+            wanted,
             limit=self.memory_limit,
             used=self.memory_used,
             available=available_memory(),
         )
-        arena = create_memory("loader-service arena", slots * layout.slot_nbytes)
-        log.info("arena", extra={"key": opened.info.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
-        served = Served(opened.dataset, opening.declaration, opening.shard, opened, layout, slots, arena)
-        self.served[served.number] = served
-        self._workers.serve(served)
-        return served
 
     def _close_stream(self, stream: StreamId) -> None:
         dataset = self._streams.pop(stream, None)
@@ -314,8 +343,11 @@ class Clients:
         self._lends.pop(stream, None)
         self._rounds.pop(stream, None)
         self._obey_shelf(served, served.shelf.close(stream))
+        self._close_if_unread(served)
+
+    def _close_if_unread(self, served: Served) -> None:
         if not served.shelf.streams:
-            self._closing[dataset] = self._loop.call_later(GRACE, self._close_dataset, dataset)
+            self._closing[served.number] = self._loop.call_later(GRACE, self._close_dataset, served.number)
 
     def _close_dataset(self, dataset: int) -> None:
         self._closing.pop(dataset).cancel()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from loader_service.daemon.streams import Shelf, StreamId
+from loader_service.daemon.streams import Share, Shelf, StreamId
+from loader_service.protocol.arena import reserve_memory
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import DatasetOpened, StreamOpened
 from loader_service.protocol.shard import Shard
@@ -33,11 +34,22 @@ class Served:
     opened: DatasetOpened
     layout: Layout
     slots: int
+    most_slots: int  # that the arena has room for
     arena: int  # descriptor
     shelf: Shelf = field(init=False)
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.slots)
+
+    def grow(self, slots: int) -> None:
+        """Have so many slots.
+
+        Raises:
+            NotEnoughMemory: If the kernel cannot reserve them.
+        """
+        reserve_memory(self.arena, slots * self.layout.slot_nbytes)
+        self.slots = slots
+        self.shelf.grow(slots)
 
     @property
     def info(self) -> DatasetInfo:
@@ -46,8 +58,13 @@ class Served:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arena."""
+        """Bytes that the arena takes."""
         return self.slots * self.layout.slot_nbytes
+
+    @property
+    def mapped_nbytes(self) -> int:
+        """Bytes that readers and workers map."""
+        return self.most_slots * self.layout.slot_nbytes
 
     @property
     def tables(self) -> set[str]:
@@ -58,9 +75,9 @@ class Served:
         """Return how many rows of batch `n` are the shard's, padding included."""
         return len(self.shard.of(self.info.rows(n)))
 
-    def stream_opened(self, stream: StreamId, views: int) -> StreamOpened:
+    def stream_opened(self, stream: StreamId, share: Share) -> StreamOpened:
         """Return what the client is told."""
-        return StreamOpened(stream=stream[1], info=self.info, arena=self.number, slots=self.slots, views=views)
+        return StreamOpened(stream[1], self.info, self.number, prefetch=share.prefetch, views=share.views)
 
 
 def tables_in(plain: Any) -> Iterator[str]:

@@ -14,7 +14,8 @@ from loader_service.protocol.errors import NotEnoughMemory
 
 RESERVE = 64 * 2**20  # bytes that stay free, whatever happens
 LEAST_SLOTS = 2  # one to read, one to fill
-SPARE_SLOTS = 6  # beyond what a stream asks ahead: what it keeps as views, and two that are on their way
+SPARE_SLOTS = 2  # that are on their way while every stream holds all that it may
+MOST_STREAMS = 16  # as large as the first one: for so many there is room in an arena's address space
 
 CGROUPS = (  # (limit, use) of the memory controller, version 2 and version 1
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -42,19 +43,19 @@ def default_limit() -> int:
     return max(0, available_memory() // 2)
 
 
-def choose_slots(slot_nbytes: int, prefetch: int, *, limit: int, used: int, available: int) -> int:
-    """Return how many slots an arena gets: what the stream would like, or as many as fit, at least two.
+def choose_slots(slot_nbytes: int, wanted: int, *, limit: int, used: int, available: int) -> int:
+    """Return how many slots an arena gets: those that are wanted, or as many as fit, at least two.
 
-    >>> choose_slots(2**20, 8, limit=2**30, used=0, available=2**32)
+    >>> choose_slots(2**20, 14, limit=2**30, used=0, available=2**32)
     14
-    >>> choose_slots(2**20, 8, limit=10 * 2**20, used=0, available=2**32)
+    >>> choose_slots(2**20, 14, limit=10 * 2**20, used=0, available=2**32)
     10
 
     Raises:
         NotEnoughMemory: If two slots do not fit; says what is needed, what there is, and which setting mends it.
     """
     room = min(limit - used, available)
-    slots = min(prefetch + SPARE_SLOTS, room // slot_nbytes)
+    slots = min(wanted, room // slot_nbytes)
     if slots >= LEAST_SLOTS:
         return slots
     needed = LEAST_SLOTS * slot_nbytes

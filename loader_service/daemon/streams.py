@@ -7,6 +7,9 @@ A batch is asked for by number. If a slot holds it, it is lent; if one is being 
 that; otherwise the number queues for a slot, and the slot for rows. So streams that ask for the same batch get the
 same slot. A ready slot that nobody reads stays until its memory is needed: first those behind every stream, oldest
 first, then those that some stream has still ahead.
+
+Every stream has a share: how many batches it may ask ahead, and how many it may keep as views. The shares of all
+streams together are no more than the slots, so one that holds on to all that it may keeps nobody else waiting.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from loader_service.protocol.errors import ProtocolError
 from loader_service.protocol.messages import Failed
 
 StreamId = tuple[bytes, int]  # the client's identity, and its own number for the stream
+FEW = 4  # slots that are not worth being shared out
 VIEWS = 4  # batches that one stream may keep as views; TensorFlow and Keras hold up to three
 
 
@@ -66,9 +70,22 @@ class _Slot:
     loans: int = 0  # readings that have not ended; one stream may read a slot twice at a time
 
 
+@dataclass(frozen=True)
+class Share:
+    """How many slots one stream may hold."""
+
+    prefetch: int  # batches that it asks ahead
+    views: int  # batches that are alive as views; it copies the others
+
+    @property
+    def slots(self) -> int:
+        """All of them."""
+        return self.prefetch + self.views
+
+
 @dataclass(eq=False)
 class _Reader:
-    views: int  # slots that it may keep as views
+    share: Share
     front: int = -1  # the last batch that it asked for
     waits_for: set[int] = field(default_factory=set)
     lent: Counter[int] = field(default_factory=Counter)  # slot -> how many times
@@ -95,15 +112,29 @@ class Shelf:
         """Those that read here."""
         return list(self._readers)
 
-    def open(self, stream: StreamId) -> int:
-        """Let a stream in. Return how many slots it may keep as views.
+    @property
+    def unspoken(self) -> int:
+        """How many slots are in nobody's share."""
+        return len(self._slots) - sum(reader.share.slots for reader in self._readers.values())
 
-        All streams together may keep all slots but one: there is always one to go on with.
-        """
-        spoken_for = sum(reader.views for reader in self._readers.values())
-        views = max(0, min(VIEWS, len(self._slots) - 1 - spoken_for))
-        self._readers[stream] = _Reader(views)
-        return views
+    def grow(self, slots: int) -> None:
+        """There are so many slots now."""
+        more = [_Slot(number) for number in range(len(self._slots), slots)]
+        self._slots += more
+        self._free += more
+
+    def offer(self, prefetch: int) -> Share:
+        """Return the share of a stream that would like to ask so far ahead; there is a slot that is unspoken."""
+        share = Share(prefetch, VIEWS)
+        if share.slots <= self.unspoken:
+            return share
+        room = max(min(self.unspoken, FEW), self.unspoken // 2)  # memory is short: another stream may want the rest
+        views = min(VIEWS, room // 2)
+        return Share(min(prefetch, room - views), views)
+
+    def open(self, stream: StreamId, share: Share) -> None:
+        """Let a stream in."""
+        self._readers[stream] = _Reader(share)
 
     def close(self, stream: StreamId) -> list[Instruction]:
         """The stream is gone, or its client: take back what it was lent."""

@@ -210,7 +210,7 @@ class Workers:
             self._send(number, OpenDataset(served.number, served.declaration, served.opened.index, served.shard))
         if served.number not in worker.arenas:
             worker.arenas.add(served.number)
-            self._door.hand(worker.peer, ShareArena(served.number, served.nbytes), served.arena)
+            self._door.hand(worker.peer, ShareArena(served.number, served.mapped_nbytes), served.arena)
 
     def _hand_tables(self, worker: _Worker, tables: Iterable[str]) -> None:
         for table in set(tables) - worker.tables:

@@ -1,8 +1,8 @@
 """Shared memory without a name: made, reserved, handed over as a descriptor, mapped.
 
 A memfd has no name to leak and nothing to clean up after `kill -9`: the kernel frees it with its last holder.
-It is reserved whole when it is made, because a page that is missing later is a SIGBUS or the OOM killer, in
-somebody else's process; and sealed, so that nobody can shrink it under a reader.
+What is used of it is reserved before anybody touches it, because a page that is missing later is a SIGBUS or the OOM
+killer, in somebody else's process. It is sealed, so that nobody can shrink it under a reader.
 """
 
 from __future__ import annotations
@@ -22,28 +22,41 @@ from loader_service.protocol.layout import Layout
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-def create_memory(name: str, nbytes: int) -> int:
+def create_memory(name: str, nbytes: int, *, room: int = 0) -> int:
     """Return the descriptor of `nbytes` of reserved, zeroed, sealed memory; `name` shows in /proc only.
 
+    Args:
+        room: Bytes up to which it can be mapped, and later reserved; they take no memory until then.
     Raises:
         NotEnoughMemory: If the kernel cannot reserve it.
     """
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.posix_fallocate(fd, 0, nbytes)
+        reserve_memory(fd, nbytes)
+        if room > nbytes:
+            os.ftruncate(fd, room)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    except OSError as error:
-        os.close(fd)
-        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
-            raise NotEnoughMemory(
-                f"the kernel cannot reserve {nbytes:,} bytes of shared memory for {name!r}: {error.strerror}. "
-                "Lower `memory`, the batch size or `prefetch`, or raise the container's memory limit or `ulimit -f`."
-            ) from error
-        raise
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def reserve_memory(fd: int, nbytes: int) -> None:
+    """See to it that the first `nbytes` of a memory are there.
+
+    Raises:
+        NotEnoughMemory: If the kernel cannot reserve them.
+    """
+    try:
+        os.posix_fallocate(fd, 0, nbytes)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+            raise NotEnoughMemory(
+                f"the kernel cannot reserve {nbytes:,} bytes of shared memory: {error.strerror}. "
+                "Lower `memory`, the batch size or `prefetch`, or raise the container's memory limit or `ulimit -f`."
+            ) from error
+        raise
 
 
 def map_memory(fd: int, nbytes: int, *, writable: bool) -> np.ndarray:

@@ -164,8 +164,8 @@ class StreamOpened:
     stream: Count
     info: DatasetInfo
     arena: Count
-    slots: Count
-    views: Count  # how many batches the client may keep as views; beyond that it copies
+    prefetch: Annotated[int, Field(ge=1, le=65536)]  # how many batches it may ask ahead: no more than it wanted
+    views: Count  # how many batches it may keep as views; beyond that it copies
 
 
 @message("stream_failed")

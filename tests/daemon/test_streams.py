@@ -1,11 +1,13 @@
 """Who gets which slot: streams share batches, a lent slot is never refilled, no request is forgotten."""
 
+from collections import deque
+
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from loader_service.daemon.streams import VIEWS, Fail, Fill, Lend, Shelf
+from loader_service.daemon.streams import VIEWS, Fail, Fill, Lend, Share, Shelf
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import ProtocolError, SampleError
 
@@ -16,7 +18,7 @@ OOPS = failed(SampleError("oops"))
 def shelf_of(slots, *streams):
     shelf = Shelf(slots)
     for stream in streams:
-        shelf.open(stream)
+        shelf.open(stream, Share(1, 0))
     return shelf
 
 
@@ -134,12 +136,67 @@ def test_a_stream_that_closes_gives_everything_back():
     assert shelf.close(A) == [Fill(0, 5)]
 
 
-def test_all_streams_together_may_keep_all_slots_but_one():
-    """Or readers who keep what they may would wait for a slot for ever."""
-    shelf = Shelf(6)
+def test_a_stream_gets_the_share_that_it_would_like_where_there_is_room():
+    assert Shelf(14).offer(prefetch=8) == Share(prefetch=8, views=VIEWS)
 
-    assert [shelf.open((bytes([i]) * 16, 0)) for i in range(4)] == [VIEWS, 1, 0, 0]
-    assert Shelf(2).open(A) == 1
+
+def test_where_memory_is_short_something_is_left_for_the_next_stream():
+    shelf = Shelf(10)
+    shares = []
+    for name in range(3):
+        shares.append(shelf.offer(prefetch=8))
+        shelf.open((bytes([name]) * 16, 0), shares[-1])
+
+    assert shares == [Share(3, 2), Share(2, 2), Share(1, 0)]
+
+
+def test_two_slots_are_one_to_look_at_and_one_to_wait_for():
+    assert Shelf(2).offer(prefetch=8) == Share(prefetch=1, views=1)
+    assert Shelf(1).offer(prefetch=8) == Share(prefetch=1, views=0)
+
+
+@given(st.integers(1, 40), st.lists(st.integers(1, 12), min_size=1, max_size=8), st.data())
+def test_streams_that_hold_all_that_they_may_keep_nobody_else_waiting(slots, prefetches, data):
+    shelf = Shelf(slots)
+    streams = {}
+    for name, prefetch in enumerate(prefetches):
+        if shelf.unspoken:
+            streams[bytes([name]) * 16, 0] = share = shelf.offer(prefetch)
+            shelf.open((bytes([name]) * 16, 0), share)
+            assert 1 <= share.prefetch <= prefetch
+            assert 0 <= share.views <= VIEWS
+    active = data.draw(st.sampled_from(sorted(streams)))
+    working = deque()
+
+    def obey(told):
+        working.extend(instruction.slot for instruction in told if isinstance(instruction, Fill))
+        return [instruction.n for instruction in told if isinstance(instruction, Lend) and instruction.stream == active]
+
+    def ask(stream, numbers):
+        got = obey(shelf.request(stream, numbers))
+        while working:
+            got += obey(shelf.filled(working.popleft()))
+        return got
+
+    for number, (stream, share) in enumerate(streams.items()):
+        if stream != active:
+            ask(stream, range(1000 * number, 1000 * number + share.slots))  # and gives nothing back
+
+    assert ask(active, range(500_000, 500_000 + streams[active].slots)) == list(
+        range(500_000, 500_000 + streams[active].slots)
+    )
+
+
+def test_a_shelf_that_grows_has_room_for_another_stream():
+    shelf = Shelf(1)
+    shelf.open(A, shelf.offer(8))
+    assert shelf.unspoken == 0
+    shelf.grow(3)
+    shelf.open(B, shelf.offer(8))
+    shelf.request(A, [0])
+    shelf.filled(0)
+
+    assert shelf.request(B, [7, 8]) == [Fill(1, 7), Fill(2, 8)]
 
 
 @pytest.mark.parametrize("slots", [[1], [0, 0], [99]])
@@ -191,7 +248,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def open(self):
         stream = (next(self.names).to_bytes(16, "big"), 0)
-        self.shelf.open(stream)
+        self.shelf.open(stream, Share(1, 0))
         self.lent[stream], self.wanted[stream] = [], []
 
     @precondition(lambda self: self.lent)

@@ -183,6 +183,26 @@ def test_two_streams_of_one_dataset_share_what_is_made(augmented, start_daemon):
     assert dataset["batches_made"] <= 10 + 8  # an epoch, and what is asked for ahead of it
 
 
+def test_streams_that_stand_still_keep_no_other_waiting(augmented):
+    """Each of them has asked ahead, and holds what it was lent."""
+    with loader_client.connect(workers=1) as loader:
+        streams = [loader.stream(augmented) for _ in range(8)]
+        for number, stream in enumerate(streams):
+            assert digest(stream.take(n) for n in range(5 + number)) == expected_digest(augmented, range(5 + number))
+
+
+def test_more_streams_than_slots_are_refused_with_what_helps(pictures):
+    dataset = Dataset.from_image_folder(pictures).resize(200, 200).batch(16)
+    with loader_client.connect(workers=1, memory="4 MiB") as loader:
+        stream = loader.stream(dataset)
+        with pytest.raises(
+            NotEnoughMemory, match="1 streams read this dataset, and hold all of its 2 slots: close one"
+        ):
+            loader.stream(dataset)
+        stream.close()
+        assert loader.stream(dataset).take(0).n == 0
+
+
 def test_two_streams_of_one_connection_in_turn(augmented, pictures):
     other = Dataset.from_image_folder(pictures).resize(8, 8).batch(10)
     with loader_client.connect(workers=2) as loader:

@@ -55,7 +55,7 @@ EXAMPLES = {
     "get_status": {},
     "scale": {"workers": 16},
     "stop": {},
-    "stream_opened": {"stream": 3, "info": DESCRIBED, "arena": 2, "slots": 14, "views": 4},
+    "stream_opened": {"stream": 3, "info": DESCRIBED, "arena": 2, "prefetch": 8, "views": 4},
     "stream_failed": {"stream": 3, "error": FAILURE},
     "batches_ready": {"stream": 3, "round": 0, "batches": [(0, 1, 64), (2**62, 13, 5)]},
     "batch_failed": {"stream": 3, "round": 1, "n": 12, "error": FAILURE},
