@@ -131,6 +131,7 @@ class Channel:
         self._ended: LoaderError | None = None  # nobody will be, ever
         self._last_words = ""
         self._closing = self._hung_up = False
+        self._then: Callable[[], None] | None = None  # when it has hung up
         self._use(Link(address, "client", __version__))
         self._bell = _Bell()
         self._sleepy = threading.Thread(target=self._give_back, name="loader-client", daemon=True)
@@ -218,8 +219,9 @@ class Channel:
         self._closing = True
         self._tidy()
 
-    def abandon(self) -> None:
-        """Close, some time soon. Safe in a finalizer."""
+    def abandon(self, then: Callable[[], None]) -> None:
+        """Close when the last stream is gone, some time soon; do something then. Safe in a finalizer."""
+        self._then = then
         self._closing = True
         self.nudge()
 
@@ -380,6 +382,8 @@ class Channel:
             time.sleep(SLEEPY)  # let a burst of them go in one message; a thread that waits may be first anyway
             self._bell.clear()
             self._tidy()
+        if self._then is not None:
+            self._then()
 
     def _tidy(self) -> None:
         """Return what is to be returned; hang up, if that is wanted and nothing is left."""

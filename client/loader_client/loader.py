@@ -146,8 +146,9 @@ def _shard_of(given: tuple[int, int] | None) -> Shard:
 
 
 def _abandon(channel: Channel | None, daemon: PrivateDaemon | None) -> None:
-    """The loader is garbage, or the script ends without closing it. Runs in a finalizer: nothing here waits."""
+    """The loader is garbage, or the script ends without closing it. Runs in a finalizer: nothing here waits.
+
+    Streams that are still in use go on; the last of them takes the daemon with it, and the end of the script does.
+    """
     if channel is not None:
-        channel.abandon()
-    if daemon is not None:
-        daemon.terminate()
+        channel.abandon(then=daemon.stop if daemon else lambda: None)

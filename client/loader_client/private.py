@@ -31,11 +31,6 @@ class PrivateDaemon:
         if self._unwanted:  # it was stopped meanwhile, by another thread
             end(self._process)
 
-    def terminate(self) -> None:
-        """Have it stop, some time soon. Safe in a finalizer."""
-        self._unwanted = True
-        self._process.terminate()
-
     def stop(self) -> None:
         """Stop it, and wait until it is gone, workers and all."""
         self._unwanted = True

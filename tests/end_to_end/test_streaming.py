@@ -1,5 +1,6 @@
 """Batches through a real daemon: the right bytes, in the right order, whatever the reader does with them."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -181,6 +182,17 @@ def test_two_streams_of_one_dataset_share_what_is_made(augmented, start_daemon):
 
     assert dataset["batches_shared"] >= 10
     assert dataset["batches_made"] <= 10 + 8  # an epoch, and what is asked for ahead of it
+
+
+def test_a_stream_outlives_its_loader_and_takes_the_private_daemon_with_it(augmented):
+    stream = loader_client.connect(workers=1).stream(augmented)
+    gc.collect()
+
+    assert digest(stream) == expected_digest(augmented, range(10))
+    daemon = psutil.Process().children()[0]
+    del stream
+    gc.collect()
+    daemon.wait(timeout=10)
 
 
 def test_streams_that_stand_still_keep_no_other_waiting(augmented):
