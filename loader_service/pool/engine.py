@@ -142,8 +142,14 @@ def _kill(handle: int) -> None:
 
 
 def _wait_for_end(handle: int, patience: float) -> None:
-    """Wait until the process behind a pidfd is dead: it writes nothing any more."""
+    """Wait until the process behind a pidfd is dead: it writes nothing any more.
+
+    Its parent, the template, is dead. Where the daemon is process 1 of a container, it has inherited the child, and has
+    to reap it.
+    """
     select.select([handle], [], [], patience)
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
 
 
 def how_it_ended(status: int) -> str:

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import loader_client
@@ -17,6 +19,15 @@ from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, greet
 from loader_service.protocol.messages import PROTOCOL, Failed, Hello
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest, expected_digest, is_alive
+
+AS_PROCESS_1 = """
+import ctypes, sys
+from loader_service.cli import main
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans become its children, as in a container
+sys.argv = ["loader-service", "start", "--workers", "2", "--json"]
+main()
+"""
 
 
 def command(*arguments):
@@ -144,6 +155,25 @@ def test_killed_workers_are_replaced_and_the_bytes_are_the_same(start_daemon, au
         wait_until(lambda: daemon.status()["workers_lost"] == 5 and len(daemon.worker_pids()) == 2, seconds=10)
 
     assert daemon.end().count("killed by SIGKILL") == 5
+
+
+def test_as_process_1_of_a_container_it_leaves_no_zombies_of_workers(address):
+    """Workers that outlive their template become children of process 1, which has to reap them."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", AS_PROCESS_1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    daemon = psutil.Process(process.pid)
+    (template,) = daemon.children()
+    workers = template.children()
+
+    template.kill()
+
+    wait_until(lambda: not any(worker.is_running() for worker in workers), seconds=20)
+    wait_until(lambda: len(daemon.children(recursive=True)) == 3, seconds=20)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 def test_a_killed_template_is_replaced_with_all_its_workers(start_daemon, augmented):
