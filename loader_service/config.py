@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from loader_service.cgroup import core_quota
 from loader_service.protocol.errors import ConfigError, nearest
 
 UNITS = {
@@ -108,8 +109,5 @@ KEYS = list(Config.model_fields)
 def usable_cores() -> int:
     """Return how many cores this process may keep busy: its affinity, and its control group's quota."""
     cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such controller, or "max"
-        return cores
+    quota = core_quota()
+    return cores if quota is None else max(1, min(cores, round(quota)))

@@ -6,10 +6,9 @@ the room is looked up before an arena is made, not found out.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psutil
 
+from loader_service.cgroup import memory_room
 from loader_service.protocol.errors import NotEnoughMemory
 
 RESERVE = 64 * 2**20  # bytes that stay free, whatever happens
@@ -17,25 +16,12 @@ LEAST_SLOTS = 2  # one to read, one to fill
 SPARE_SLOTS = 2  # that are on their way while every stream holds all that it may
 MOST_STREAMS = 16  # as large as the first one: for so many there is room in an arena's address space
 
-CGROUPS = (  # (limit, use) of the memory controller, version 2 and version 1
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
-
 
 def available_memory() -> int:
     """Return the bytes that this process may still take: what the machine has, or its control group."""
     available = int(psutil.virtual_memory().available)
-    for limit, use in CGROUPS:
-        try:
-            room = int(limit.read_text()) - int(use.read_text())
-        except (OSError, ValueError):  # no such controller, or "max"
-            continue
-        available = min(available, room)
-    return available - RESERVE
+    room = memory_room()
+    return (available if room is None else min(available, room)) - RESERVE
 
 
 def default_limit() -> int:
