@@ -48,6 +48,32 @@ def test_the_demo_trains_twice_draws_its_curves_and_leaves_nothing(scratch):
     assert list((scratch / "home").iterdir()) == []
 
 
+def test_the_demo_trains_with_a_daemon_that_runs_already(scratch, start_daemon):
+    """As two containers do, which share the address and the pictures, and nothing else."""
+    daemon = start_daemon("--workers", "1")
+
+    told = json.loads(
+        daemon.command("demo", "--epochs", "1", "--json", "--keep", scratch / "digits", "--output", scratch / "it.png")
+    )
+
+    assert told["workers"] == 1
+    assert told["loader_service"]["accuracy"] > 0.3
+    assert max(dataset["batches_made"] for dataset in daemon.status()["datasets"]) >= 1437 // 32
+
+
+def test_without_a_daemon_at_the_address_the_demo_says_so_at_once(scratch, address):
+    ran = subprocess.run(
+        [COMMAND, "demo", "--address", address, "--output", scratch / "curves.png"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 3
+    assert address in ran.stderr
+
+
 def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_trained(scratch):
     ran = subprocess.run(
         [COMMAND, "demo", "--output", scratch / "nowhere" / "curves.png"],

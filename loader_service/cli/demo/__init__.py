@@ -5,7 +5,8 @@
     training    the model, the clock around both loaders, the epochs
     report      the table, the picture, the JSON object
 
-Everything that it needs lies in one temporary folder: pictures, the daemon's address, the caches of its libraries.
+Everything that it needs lies in one temporary folder: pictures, the daemon's address, the caches of its libraries. A
+daemon that runs already may be a container with other folders: `--keep` says where both of them see the pictures.
 """
 
 from __future__ import annotations
@@ -19,24 +20,35 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from loader_service.cli.options import JsonOption
+from loader_service.cli.options import JsonOption, ask_status
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import LoaderError
 from loader_service.protocol.launch import end, launch
+from loader_service.protocol.messages import GetStatus
 
 EXAMPLE = "loader-service demo --output digits.png"
+PATIENCE = 10.0  # seconds for a running daemon to answer
 NEEDED = {"tensorflow": "tensorflow", "keras": "keras", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 
 
 def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each of the two trainings.")] = 12,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes, for either loader.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Worker processes, for either loader; with --address, as many as the daemon has.")
+    ] = 2,
     output: Annotated[Path, typer.Option(help="Where the picture with the curves goes.")] = Path("demo.png"),
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Train with batches of the running daemon at this address. Default: one of the demo's own.",
+            show_default=False,
+        ),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Write the digits into this folder, and leave them there.", show_default=False)
     ] = None,
@@ -44,6 +56,8 @@ def demo(
 ) -> None:
     """Train a small network on handwritten digits, fed by a daemon and by Keras' own loader; compare the two."""
     _check_installed()
+    if address is not None:
+        workers = ask_status(Address.parse(address), GetStatus(), PATIENCE)["workers_wanted"]
     output = output.absolute()
     if not output.parent.is_dir():
         raise LoaderError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}")
@@ -56,11 +70,10 @@ def demo(
 
             pictures = digits.write_pictures(keep.absolute() if keep else scratch / "digits")
             training.prepare_keras_workers()
-        with _daemon(f"ipc://{scratch}/daemon", workers) as told:
+        with contextlib.nullcontext(address) if address else _daemon(f"ipc://{scratch}/daemon", workers) as where:
             if not as_json:
-                count = f"{pictures.count:,} pictures of digits"
-                console.print(f"{count}; a daemon at {told['address']} with {workers} workers", soft_wrap=True)
-            trainings = training.train_both(pictures, told["address"], epochs, workers, console)
+                console.print(f"{pictures.count:,} pictures of digits; a daemon at {where}", soft_wrap=True)
+            trainings = training.train_both(pictures, where, epochs, workers, console)
         report.draw(trainings, output)
     if as_json:
         print(json.dumps(report.as_plain(trainings, pictures, epochs=epochs, workers=workers, output=output)))
@@ -128,14 +141,14 @@ def _silenced() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _daemon(address: str, workers: int) -> Iterator[dict[str, Any]]:
-    """Run a daemon for the length of the block, as `loader-service start --detach` does.
+def _daemon(address: str, workers: int) -> Iterator[str]:
+    """Run a daemon for the length of the block, as `loader-service start --detach` does; return its address.
 
     It also ends when this process is killed: `--owner`.
     """
     options = ["--workers", str(workers), "--owner", str(os.getpid()), "--log-level", "WARNING"]
-    process, told = launch(Address.parse(address), options)
+    process, _ = launch(Address.parse(address), options)
     try:
-        yield told
+        yield address
     finally:
         end(process)
