@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
 
-.PHONY: install demo test bench format clean
+.PHONY: install demo test test-containers bench lock format clean
 
 install: $(READY)
 
@@ -24,6 +24,10 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# Builds the images and runs docker-compose.yml: needs root, Docker with Compose, and some gigabytes.
+test-containers: install
+	$(BIN)/python -m tests.containers.run
+
 # A short form: one repeat. Peers (PyTorch, hundreds of megabytes) go into an environment of their own.
 bench: $(BENCH)/ready
 	$(BENCH)/bin/python -m benchmarks.handover --repeats 1
@@ -33,6 +37,15 @@ $(BENCH)/ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
+
+# What the images of deploy/Dockerfile consist of.
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+	--custom-compile-command 'make lock' pyproject.toml
+lock: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOCK) --extra demo deploy/tensorflow-cpu.txt --override deploy/tensorflow-cpu.txt \
+		--output-file deploy/requirements-trainer.txt
+	$(LOCK) --constraint deploy/requirements-trainer.txt --output-file deploy/requirements-daemon.txt
 
 format: install
 	$(BIN)/ruff format .
