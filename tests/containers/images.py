@@ -24,6 +24,7 @@ TARGETS = ("daemon", "trainer")
 BASE = "python:3.11-slim"
 OWN_BASE = "loader-service:debian"
 DEBIAN = "bookworm"  # its Python is 3.11
+PATIENCE = 1800  # seconds for one image
 PACKAGES = "python3,python3-venv,python3-pip"
 
 
