@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from loader_service.machine import usable_cores
 from loader_service.protocol.errors import ConfigError, nearest
 
 UNITS = {
@@ -103,13 +103,3 @@ EXPECTED = {
     "datasets": "a table for each dataset",
 }
 KEYS = list(Config.model_fields)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may keep busy: its affinity, and its control group's quota."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such controller, or "max"
-        return cores

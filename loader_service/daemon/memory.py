@@ -6,35 +6,21 @@ the room is looked up before an arena is made, not found out.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psutil
 
+from loader_service.machine import memory_room
 from loader_service.protocol.errors import NotEnoughMemory
 
 RESERVE = 64 * 2**20  # bytes that stay free, whatever happens
 LEAST_SLOTS = 2  # one to read, one to fill
 SPARE_SLOTS = 6  # beyond what a stream asks ahead: what it keeps as views, and two that are on their way
 
-CGROUPS = (  # (limit, use) of the memory controller, version 2 and version 1
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
-
 
 def available_memory() -> int:
     """Return the bytes that this process may still take: what the machine has, or its control group."""
     available = int(psutil.virtual_memory().available)
-    for limit, use in CGROUPS:
-        try:
-            room = int(limit.read_text()) - int(use.read_text())
-        except (OSError, ValueError):  # no such controller, or "max"
-            continue
-        available = min(available, room)
-    return available - RESERVE
+    room = memory_room()
+    return (available if room is None else min(available, room)) - RESERVE
 
 
 def default_limit() -> int:

@@ -5,13 +5,14 @@
 A worker is ready some milliseconds after it is asked for, and shares the imported pages with all others. Nothing
 here may start a thread or open a ZeroMQ context, since neither survives a fork. The template reaps its children and
 says so: a worker that it reported as ended writes nowhere any more. It ends with the daemon, at end-of-file, and its
-workers with it.
+workers with it. Its niceness is theirs: where cores are short, the trainer comes first.
 
     python -m loader_service.pool.template FD ADDRESS
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -26,9 +27,12 @@ from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, PeerGone
 from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
 
+NICENESS = 10  # a tenth of a trainer's weight: enough to get on with the work beside another program's busy loop
+
 
 def main(fd: int, address: str) -> None:
     """Fork workers on demand, and report their ends, until the daemon hangs up."""
+    stand_back()
     daemon = Lifeline(socket.socket(fileno=fd))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group: the daemon decides
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -50,6 +54,17 @@ def main(fd: int, address: str) -> None:
                     workers[_fork(daemon, packet[0].worker, address)] = packet[0].worker
         except PeerGone:
             return  # the workers' own lifelines have ended as well; PR_SET_PDEATHSIG takes those that do not look
+
+
+def stand_back() -> None:
+    """Run this process, and all that it forks, below the priority of others.
+
+    Niceness alone does not reach beyond a session where the kernel groups processes by session (autogroup, the default
+    of desktop distributions): there, the session as a whole is made nice. The template leads one of its own.
+    """
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # a kernel without autogroups
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _reap(daemon: Lifeline, workers: dict[int, int]) -> None:
