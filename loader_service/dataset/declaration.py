@@ -37,14 +37,17 @@ class _Plain(BaseModel):
 class Shuffle(_Plain):
     """A new order each epoch, the same for the same seed."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Sets the order, and all that is random.")] = 0
 
 
 class Batch(_Plain):
     """How many rows a batch has, and what becomes of an epoch's last, short one."""
 
-    size: Annotated[int, Field(ge=1, lt=2**31)]  # rows
-    remainder: Literal["keep", "drop", "pad"] = "keep"
+    size: Annotated[int, Field(ge=1, lt=2**31, description="Rows.")]
+    remainder: Literal["keep", "drop", "pad"] = Field(
+        "keep",
+        description="An epoch's last rows, if they fill no batch: keep them, drop them, or pad with rows of weight 0.",
+    )
 
 
 class Declaration(_Plain):

@@ -29,7 +29,10 @@ from loader_service.protocol.address import Address
 from loader_service.protocol.errors import LoaderError
 from loader_service.protocol.launch import end, launch
 
-EXAMPLE = "loader-service demo --output digits.png"
+EXAMPLES = (
+    "loader-service demo",
+    "loader-service demo --epochs 3 --output digits.png",
+)
 NEEDED = {"tensorflow": "tensorflow", "keras": "keras", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 
 
