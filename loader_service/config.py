@@ -57,7 +57,7 @@ Size = Annotated[
 class Settings(BaseModel):
     """How a daemon runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # strict: true is no number of workers
 
     workers: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
         "auto", description='Worker processes. "auto": one for each core that may be used, less one for the trainer.'

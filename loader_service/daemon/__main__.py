@@ -106,7 +106,7 @@ def named_datasets(config: Path) -> dict[str, Declaration]:
     Raises:
         ConfigError: If something is wrong with it.
     """
-    return declare_all(load_config(config).datasets, config.absolute().parent)
+    return declare_all(load_config(config).datasets, config)
 
 
 class _Fields(logging.Formatter):
