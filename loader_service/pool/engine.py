@@ -78,7 +78,7 @@ class LocalEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr,  # the daemon's own stdout carries its ready line, and nothing else
                 env={**DEFAULTS, **os.environ, **ENVIRONMENT},
-                start_new_session=True,  # it stands back as a session: see template.py
+                start_new_session=os.getsid(0) == os.getpid(),  # to stand back as a session: see template.py
             )
         self._lifeline = Lifeline(ours)
         self._handles: dict[int, int] = {}  # worker -> pidfd

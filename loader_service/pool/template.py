@@ -27,7 +27,8 @@ from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, PeerGone
 from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
 
-NICENESS = 10  # a tenth of a trainer's weight: enough to get on with the work beside another program's busy loop
+NICENESS = 10  # of each worker: a tenth of a trainer's weight
+SESSION_NICENESS = 5  # of a session of workers: a third; more, and other people's programs would starve them
 
 
 def main(fd: int, address: str) -> None:
@@ -59,12 +60,14 @@ def main(fd: int, address: str) -> None:
 def stand_back() -> None:
     """Run this process, and all that it forks, below the priority of others.
 
-    Niceness alone does not reach beyond a session where the kernel groups processes by session (autogroup, the default
-    of desktop distributions): there, the session as a whole is made nice. The template leads one of its own.
+    Where the kernel shares cores out by session (autogroup, on most distributions), niceness counts only within one.
+    The workers of a private daemon are in their trainer's session. A daemon that leads a session of its own, apart
+    from all trainers, has the template lead another one, and that is made nice as a whole.
     """
     os.nice(NICENESS)
-    with contextlib.suppress(OSError):  # a kernel without autogroups
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # a kernel without autogroups
+            Path("/proc/self/autogroup").write_text(str(SESSION_NICENESS))
 
 
 def _reap(daemon: Lifeline, workers: dict[int, int]) -> None:

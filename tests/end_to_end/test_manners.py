@@ -1,6 +1,8 @@
 """Workers stand back: below the trainer's priority, one thread for each library, no GPU."""
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,12 @@ import pytest
 import loader_client
 from loader_service import Dataset
 from loader_service.pool.engine import ENVIRONMENT
+from tests.end_to_end.conftest import COMMAND
 
 MODULE = """
+import json
 import os
+import subprocess
 from pathlib import Path
 import cv2
 import numpy as np
@@ -53,15 +58,30 @@ def test_workers_run_below_the_priority_of_trainer_and_daemon(told):
     assert os.getpriority(os.PRIO_PROCESS, daemon) == os.nice(0)
 
 
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel groups no processes by session")
-def test_where_the_kernel_weighs_sessions_that_of_the_workers_stands_back(told):
-    """There, the niceness of a process says nothing to those of another session."""
-    worker, loader = told
-    daemon = loader._daemon._process.pid
+def test_workers_of_a_private_daemon_are_in_the_session_of_their_trainer(told):
+    """Many kernels share cores out by session: in another one, niceness would say nothing to the trainer."""
+    worker, _ = told
 
-    assert worker["session"] not in (os.getsid(0), os.getsid(daemon))
-    assert Path(f"/proc/{worker['pid']}/autogroup").read_text().endswith("nice 10\n")
-    assert Path(f"/proc/{daemon}/autogroup").read_text().endswith("nice 0\n")
+    assert worker["session"] == os.getsid(0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel does not share cores out by session")
+def test_workers_of_a_detached_daemon_stand_back_as_a_session(address):
+    told = json.loads(subprocess.check_output([COMMAND, "start", "--workers", "1", "--detach", "--json"], text=True))
+    (worker,) = json.loads(subprocess.check_output([COMMAND, "status", "--json"], text=True))["workers"]
+    niceness = {pid: Path(f"/proc/{pid}/autogroup").read_text().split()[-1] for pid in (told["pid"], worker["pid"])}
+    sessions = {os.getsid(pid) for pid in (0, told["pid"], worker["pid"])}
+    subprocess.run([COMMAND, "stop"], check=True)
+
+    assert niceness == {told["pid"]: "0", worker["pid"]: "5"}
+    assert len(sessions) == 3
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_a_private_daemon(told):
+    """It goes to the foreground process group of a session: the trainer's."""
+    _, loader = told
+
+    assert os.getpgid(loader._daemon._process.pid) != os.getpgrp()
 
 
 def test_libraries_start_no_threads_in_a_worker(told):
