@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from loader_service.cgroup import core_quota
+from loader_service.machine import usable_cores
 from loader_service.protocol.errors import ConfigError, nearest
 
 UNITS = {
@@ -40,13 +39,33 @@ def parse_size(value: Any) -> Any:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
+Size = Annotated[
+    int,
+    Field(ge=2**20),
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 2**20},
+                {"type": "string", "pattern": r"^\s*[\d.]+\s*([KMGTkmgt][Ii]?)?[Bb]?\s*$"},
+            ]
+        }
+    ),
+]
+
+
 class Settings(BaseModel):
     """How a daemon runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # strict: true is no number of workers
 
-    workers: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"  # processes
-    memory: Annotated[int, Field(ge=2**20), BeforeValidator(parse_size)] | None = None  # bytes of all arenas
+    workers: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        "auto", description='Worker processes. "auto": one for each core that may be used, less one for the trainer.'
+    )
+    memory: Size | None = Field(
+        None,
+        description='Shared memory for all slots together, as in "4 GiB". Unset: half of what is free at the start.',
+    )
 
     def worker_count(self) -> int:
         """Return the number of workers; "auto" leaves one core to the trainer."""
@@ -104,10 +123,3 @@ EXPECTED = {
     "datasets": "a table for each dataset",
 }
 KEYS = list(Config.model_fields)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may keep busy: its affinity, and its control group's quota."""
-    cores = len(os.sched_getaffinity(0))
-    quota = core_quota()
-    return cores if quota is None else max(1, min(cores, round(quota)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = ["protocol", "cgroup", "config", "dataset", "pool", "daemon", "cli"]  # ground floor first
+FLOORS = ["protocol", "machine", "config", "dataset", "pool", "daemon", "cli"]  # ground floor first
 HEAVY = {"tensorflow", "keras", "torch", "jax", "cv2", "simplejpeg", "uvloop", "typer", "rich", "psutil", "matplotlib"}
 
 

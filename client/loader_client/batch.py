@@ -59,7 +59,7 @@ class Batch(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}: {array.dtype} {array.shape}" for name, array in self._arrays.items())
-        return f"<Batch {self.n} of epoch {self.epoch}: {fields}>"
+        return f"<Batch {self.n}, in epoch {self.epoch}: {len(self.ids)} rows of {fields}>"
 
 
 class SlotReader:

@@ -7,24 +7,42 @@ Results go to stdout, everything else to stderr. Exit status: 0 all is well, 1 i
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from loader_service.cli import check, demo, scale, start, status, stop
+from loader_service import __version__
+from loader_service.cli import check, demo, scale, schema, start, status, stop
 from loader_service.protocol.errors import ConfigError, LoaderError, NoDaemon
 
 app = typer.Typer(
     name="loader-service",
-    help="Load, decode and augment training data in worker processes; hand batches to Keras through shared memory.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (start, status, scale, stop, check, demo):
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+for module in (start, status, scale, stop, check, schema, demo):
     name = module.__name__.rpartition(".")[2]
-    app.command(name=name, epilog=f"Example:  {module.EXAMPLE}")(getattr(module, name))
+    app.command(name=name, epilog="\n\n".join(["Examples:", *module.EXAMPLES]))(getattr(module, name))
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Load, decode and augment training data in worker processes; hand batches to Keras through shared memory."""
 
 
 def main() -> None:

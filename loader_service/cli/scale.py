@@ -12,7 +12,10 @@ from loader_service.cli.options import AddressOption, JsonOption, address_of, as
 from loader_service.cli.status import show
 from loader_service.protocol.messages import Scale
 
-EXAMPLE = "loader-service scale 4"
+EXAMPLES = (
+    "loader-service scale 4",
+    "loader-service scale 1 --address ipc:///tmp/my-loader",
+)
 PATIENCE = 60.0  # seconds: a worker that is sent away first ends its tasks
 
 

@@ -15,7 +15,11 @@ from loader_service.daemon.__main__ import configure_logging, named_datasets, se
 from loader_service.protocol.address import Address, own_folder
 from loader_service.protocol.launch import launch
 
-EXAMPLE = "loader-service start --workers 4 --detach"
+EXAMPLES = (
+    "loader-service start",
+    "loader-service start service.toml",
+    'loader-service start --workers 4 --memory "4 GiB" --detach',
+)
 
 
 def start(

@@ -11,7 +11,10 @@ from rich.table import Table
 from loader_service.cli.options import AddressOption, JsonOption, address_of, ask_status
 from loader_service.protocol.messages import GetStatus
 
-EXAMPLE = "loader-service status --json"
+EXAMPLES = (
+    "loader-service status",
+    "loader-service status --json",
+)
 PATIENCE = 10.0  # seconds
 
 

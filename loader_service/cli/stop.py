@@ -14,7 +14,10 @@ from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.link import Link
 from loader_service.protocol.messages import Stop
 
-EXAMPLE = "loader-service stop"
+EXAMPLES = (
+    "loader-service stop",
+    "loader-service stop --address ipc:///tmp/my-loader",
+)
 PATIENCE = 20.0  # seconds
 
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -85,6 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--log-level", default="INFO")
     options = parser.parse_args(arguments)
     configure_logging(options.log_level)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background job may not stop for printing to its terminal
 
     def report(told: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(options.ready_fd, "w") as pipe:
@@ -106,7 +108,7 @@ def named_datasets(config: Path) -> dict[str, Declaration]:
     Raises:
         ConfigError: If something is wrong with it.
     """
-    return declare_all(load_config(config).datasets, config.absolute().parent)
+    return declare_all(load_config(config).datasets, config)
 
 
 class _Fields(logging.Formatter):

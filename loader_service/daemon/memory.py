@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import psutil
 
-from loader_service.cgroup import memory_room
+from loader_service.machine import memory_room
 from loader_service.protocol.errors import NotEnoughMemory
 
 RESERVE = 64 * 2**20  # bytes that stay free, whatever happens

@@ -10,22 +10,23 @@ from loader_service.dataset.declaration import Declaration
 from loader_service.protocol.errors import ConfigError, DatasetError
 
 
-def declare_all(datasets: Mapping[str, Any], base: Path) -> dict[str, Declaration]:
-    """Return the declaration of each dataset of a config; relative paths are relative to the folder `base`.
+def declare_all(datasets: Mapping[str, Any], config: Path) -> dict[str, Declaration]:
+    """Return the declaration of each dataset of a config; relative paths are relative to the folder of that file.
 
     Raises:
         ConfigError: Names the dataset and the key that is wrong.
     """
+    base = config.absolute().parent
     declared = {}
     for name, plain in datasets.items():
         try:
             if not isinstance(plain, dict):
                 raise DatasetError(f"expected a table with a source, got {plain!r}")
             declared[name] = Declaration.from_plain(_beside(plain, base))
+            if declared[name].batch is None:
+                raise DatasetError("batch is missing, for example batch = { size = 64 }")
         except DatasetError as error:
-            raise ConfigError(f"datasets.{name}: {error}") from error
-        if declared[name].batch is None:
-            raise ConfigError(f"datasets.{name}: batch is missing, for example batch = {{ size = 64 }}")
+            raise ConfigError(f"config {str(config)!r}: datasets.{name}: {error}") from error
     return declared
 
 
@@ -42,6 +43,12 @@ def _beside(plain: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def _absolute_source(source: dict[str, Any], base: Path) -> dict[str, Any]:
+    in_memory = {"ids", "labels"} & source.keys() if source.get("kind") == "npy_files" else set()
+    if in_memory:
+        raise DatasetError(
+            f"source.npy_files: {' and '.join(sorted(in_memory))} cannot stand in a file, which serves the whole "
+            "folder: give Dataset.from_npy_files to loader.stream instead"
+        )
     changed: dict[str, Any] = {}
     if isinstance(source.get("path"), str):
         changed["path"] = _absolute(source["path"], base)

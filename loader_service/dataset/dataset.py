@@ -39,7 +39,7 @@ from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Re
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import IDS
-from loader_service.protocol.spec import FieldSpec
+from loader_service.protocol.spec import FieldSpec, describe
 from loader_service.protocol.tables import TableRef, pack_strings
 
 PathLike = str | os.PathLike[str]
@@ -258,14 +258,14 @@ class Dataset:
         return cls(Declaration.from_plain(plain), tables or {})
 
     def __repr__(self) -> str:
-        steps: list[str] = [step.kind for step in self.declaration.transforms]
-        batch = self.declaration.batch
+        parts = [self.declaration.source, *self.declaration.transforms]
+        steps = [_shown(part.kind, part) for part in parts]
         if self.declaration.shuffle:
             steps.append(f"shuffle(seed={self.declaration.shuffle.seed})")
-        if batch:
-            steps.append(f"batch({batch.size}, {batch.remainder!r})")
-        where = getattr(self.declaration.source, "path", "")
-        return f"<Dataset {' -> '.join([f'{self.declaration.source.kind}({where})', *steps])}>"
+        if self.declaration.batch:
+            steps.append(_shown("batch", self.declaration.batch))
+        found = f": {self.samples:,} samples, {describe(self.spec)}" if "plan" in vars(self) else ""  # opens nothing
+        return f"<Dataset {' -> '.join(steps)}{found}>"
 
     # -- building --------------------------------------------------------------------------------------------
 
@@ -299,6 +299,24 @@ def _checked(model: type[Model], **options: Any) -> Model:
     except ValidationError as error:
         name = model.model_fields["kind"].default if "kind" in model.model_fields else model.__name__.lower()
         raise DatasetError(f"{name}: {explain(error)}") from None
+
+
+def _shown(name: str, options: BaseModel) -> str:
+    """Return a step as it might be written: with all options that are not at their defaults."""
+    given = {key: value for key, value in options if key != "kind" and value != type(options).model_fields[key].default}
+    return f"{name}({', '.join(f'{key}={_shown_value(value)}' for key, value in given.items())})"
+
+
+def _shown_value(value: Any) -> str:
+    if isinstance(value, TableRef):
+        return f"{value.dtype} {value.shape}"
+    if isinstance(value, UserCode):
+        return repr(value.name)
+    if isinstance(value, dict) and value.keys() == {"bytes", "offsets"}:  # packed strings
+        return f"{value['offsets'].shape[0] - 1:,} names"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown_value(part)}' for key, part in value.items())}}}"
+    return repr(value)
 
 
 def _absolute(path: PathLike) -> str:

@@ -27,6 +27,13 @@ AnyTransform = Annotated[
 ]
 
 
+EXPECTED = {  # pydantic's types of errors, in the words of a file
+    "dict_type": "expected a table",
+    "model_attributes_type": "expected a table",
+    "model_type": "expected a table",
+    "string_pattern_mismatch": 'expected an import path, as in "my_module:attribute"',
+    "tuple_type": "expected a list",
+}
 MAX_SHOWN = 300  # characters of a wrong value
 
 
@@ -37,14 +44,17 @@ class _Plain(BaseModel):
 class Shuffle(_Plain):
     """A new order each epoch, the same for the same seed."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Sets the order, and all that is random.")] = 0
 
 
 class Batch(_Plain):
     """How many rows a batch has, and what becomes of an epoch's last, short one."""
 
-    size: Annotated[int, Field(ge=1, lt=2**31)]  # rows
-    remainder: Literal["keep", "drop", "pad"] = "keep"
+    size: Annotated[int, Field(ge=1, lt=2**31, description="Rows.")]
+    remainder: Literal["keep", "drop", "pad"] = Field(
+        "keep",
+        description="An epoch's last rows, if they fill no batch: keep them, drop them, or pad with rows of weight 0.",
+    )
 
 
 class Declaration(_Plain):
@@ -102,7 +112,12 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "union_tag_invalid":
         kinds = [kind.strip("'") for kind in first["ctx"]["expected_tags"].split(", ")]
         return _at(first["loc"], f"there is no kind {first['ctx']['tag']!r}; {nearest(first['ctx']['tag'], kinds)}")
-    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return _at(path, f"{last!r} is missing")
+    if first["type"] == "union_tag_not_found":
+        union = AnySource if path == [] else AnyTransform
+        return _at(first["loc"], f"'kind' is missing; {nearest('', [kind_of(model) for model in _models(union)])}")
+    message = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     got = repr(first["input"])
     got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}..."
     return _at(first["loc"], f"{message[:1].lower()}{message[1:]}, got {got}")
@@ -112,11 +127,20 @@ def _at(path: Sequence[int | str], told: str) -> str:
     return f"{'.'.join(str(part) for part in path)}: {told}".removeprefix(": ")
 
 
+def _models(union: Any) -> tuple[type[BaseModel], ...]:
+    return get_args(get_args(union)[0])
+
+
+def kind_of(model: type[BaseModel]) -> str:
+    """Return what `kind` says of a source or transform."""
+    kind: str = model.model_fields["kind"].default
+    return kind
+
+
 def _keys_at(path: Sequence[int | str]) -> list[str]:
     """Return the keys that the table at this place may have."""
     tables: dict[int | str, type[BaseModel]] = {"shuffle": Shuffle, "batch": Batch}
     for union in (AnySource, AnyTransform):
-        for model in get_args(get_args(union)[0]):
-            tables[model.model_fields["kind"].default] = model
+        tables.update((kind_of(model), model) for model in _models(union))
     table = next((tables[part] for part in reversed(path) if part in tables), Declaration)
     return list(table.model_fields)

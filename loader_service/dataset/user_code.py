@@ -12,15 +12,17 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
-from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.errors import DatasetError, LoaderError
 
 NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
@@ -34,6 +36,11 @@ class UserCode(BaseModel):
 
     name: Annotated[str, Field(pattern=NAME)]
     root: str | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the schema of what stands in a file: the name alone, from which catalog.py finds the folder."""
+        return {"type": "string", "pattern": NAME, "description": 'An import path: "module:attribute".'}
 
     @classmethod
     def of(cls, target: str | Callable[..., Any]) -> UserCode:
@@ -170,3 +177,12 @@ def _root_of(module: str, name: str) -> str | None:
     depth = module.count(".") + (1 if origin.name == "__init__.py" else 0)
     root = origin.parents[depth]
     return None if "site-packages" in root.parts or root == Path(inspect.__file__).parent else str(root)
+
+
+def explained(error: Exception) -> LoaderError:
+    """Return what the user will see; our own errors say all themselves, others bring their traceback."""
+    if isinstance(error, LoaderError):
+        return error
+    found = DatasetError(f"{type(error).__name__}: {error}")
+    found.add_note("".join(traceback.format_exception(error)))
+    return found

@@ -21,12 +21,18 @@ from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerSta
 
 # One thread for each library, no GPU, no block buffering of prints: what a worker's environment says.
 ENVIRONMENT = {
+    "BLIS_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
     "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
+    "RAYON_NUM_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
 }
 
 # Copies from 1 MiB on go past the caches: a slot is written once, and read by another process. glibc's own threshold,
@@ -72,6 +78,7 @@ class LocalEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr,  # the daemon's own stdout carries its ready line, and nothing else
                 env={**DEFAULTS, **os.environ, **ENVIRONMENT},
+                start_new_session=os.getsid(0) == os.getpid(),  # to stand back as a session: see template.py
             )
         self._lifeline = Lifeline(ours)
         self._handles: dict[int, int] = {}  # worker -> pidfd

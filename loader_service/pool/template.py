@@ -5,13 +5,14 @@
 A worker is ready some milliseconds after it is asked for, and shares the imported pages with all others. Nothing
 here may start a thread or open a ZeroMQ context, since neither survives a fork. The template reaps its children and
 says so: a worker that it reported as ended writes nowhere any more. It ends with the daemon, at end-of-file, and its
-workers with it.
+workers with it. Its niceness is theirs: where cores are short, the trainer comes first.
 
     python -m loader_service.pool.template FD ADDRESS
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -26,9 +27,13 @@ from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, PeerGone
 from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
 
+NICENESS = 10  # of each worker: a tenth of a trainer's weight
+SESSION_NICENESS = 5  # of a session of workers: a third; more, and other people's programs would starve them
+
 
 def main(fd: int, address: str) -> None:
     """Fork workers on demand, and report their ends, until the daemon hangs up."""
+    stand_back()
     daemon = Lifeline(socket.socket(fileno=fd))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group: the daemon decides
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -50,6 +55,19 @@ def main(fd: int, address: str) -> None:
                     workers[_fork(daemon, packet[0].worker, address)] = packet[0].worker
         except PeerGone:
             return  # the workers' own lifelines have ended as well; PR_SET_PDEATHSIG takes those that do not look
+
+
+def stand_back() -> None:
+    """Run this process, and all that it forks, below the priority of others.
+
+    Where the kernel shares cores out by session (autogroup, on most distributions), niceness counts only within one.
+    The workers of a private daemon are in their trainer's session. A daemon that leads a session of its own, apart
+    from all trainers, has the template lead another one, and that is made nice as a whole.
+    """
+    os.nice(NICENESS)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # a kernel without autogroups
+            Path("/proc/self/autogroup").write_text(str(SESSION_NICENESS))
 
 
 def _reap(daemon: Lifeline, workers: dict[int, int]) -> None:

@@ -11,7 +11,6 @@ import ctypes
 import os
 import signal
 import time
-import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +21,11 @@ import zmq
 from loader_service import __version__
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.plan import Plan
+from loader_service.dataset.user_code import explained
 from loader_service.protocol.address import Address
 from loader_service.protocol.arena import map_memory, memory_of, slot_arrays
 from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import DatasetError, LoaderError, ProtocolError
+from loader_service.protocol.errors import ProtocolError
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.link import Link
@@ -130,7 +130,7 @@ class Worker:
             info = plan.info
             layout = Layout.of(plan.spec, len(message.shard.of(plan.batch_size)))
         except Exception as error:
-            self._link.send(DatasetRefused(message.dataset, failed(_explained(error))))
+            self._link.send(DatasetRefused(message.dataset, failed(explained(error))))
             return
         self._datasets[message.dataset] = _Open(plan, info, message.shard, layout)
         if not message.index:
@@ -162,15 +162,6 @@ class Worker:
                 rows = {name: rows[start:stop] for name, rows in arrays.items()}
                 dataset.plan.fill(n, first + start, first + stop, rows)
         except Exception as error:
-            self._link.send(RowsFailed(message.task, number, failed(_explained(error))))
+            self._link.send(RowsFailed(message.task, number, failed(explained(error))))
         else:
             self._link.send(RowsFilled(message.task, time.perf_counter() - began))
-
-
-def _explained(error: Exception) -> LoaderError:
-    """Return what the client will see; our own errors say all themselves, others bring their traceback."""
-    if isinstance(error, LoaderError):
-        return error
-    explained = DatasetError(f"{type(error).__name__}: {error}")
-    explained.add_note("".join(traceback.format_exception(error)))
-    return explained

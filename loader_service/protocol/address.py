@@ -30,6 +30,7 @@ SCHEME = "ipc://"
 MAX_PATH = 107  # bytes of a socket's path that Linux takes
 OURS = ("lock", "lifeline", "clients", "workers", "daemon.log")
 PRIVATE = "private-"
+ELSEWHERE = f"Choose another with --address or ${VARIABLE}; private daemons use $XDG_RUNTIME_DIR, else $TMPDIR."
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,13 @@ def own_folder(folder: Path) -> None:
             made.mkdir(mode=0o700, exist_ok=True)
         found = folder.stat()
     except OSError as error:
-        raise AddressError(f"the folder {folder} for sockets cannot be made: {error.strerror}") from error
+        raise AddressError(f"the folder {folder} for sockets cannot be made: {error.strerror}. {ELSEWHERE}") from error
     if found.st_uid != os.getuid():
-        raise AddressError(f"the folder {folder} for sockets belongs to uid {found.st_uid}, not to you")
+        raise AddressError(f"the folder {folder} for sockets belongs to uid {found.st_uid}, not to you. {ELSEWHERE}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise AddressError(f"the folder {folder} for sockets is not writable (mode {stat.S_IMODE(found.st_mode):o})")
+        raise AddressError(
+            f"the folder {folder} for sockets is not writable (mode {stat.S_IMODE(found.st_mode):o}). {ELSEWHERE}"
+        )
     if stat.S_IMODE(found.st_mode) & 0o077:
         if any(entry.name not in OURS for entry in folder.iterdir()):
             raise AddressError(

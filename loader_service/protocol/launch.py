@@ -23,11 +23,12 @@ STDERR = 2
 
 
 def launch(address: Address, options: list[str], *, log: Path | None = None) -> tuple[subprocess.Popen[bytes], Any]:
-    """Start a daemon in a session of its own, so that Ctrl-C is for the caller; wait until its workers accept tasks.
+    """Start a daemon that Ctrl-C does not reach: that is for the caller; wait until its workers accept tasks.
 
     Args:
         options: Further options of `python -m loader_service.daemon`.
-        log: File for what it and its workers print; this process's stderr where None.
+        log: File for what it and its workers print, where it goes on without us, in a session of its own; None where it
+            is ours alone: it prints to our stderr then.
     Returns:
         The process, and the object that it said when it was ready.
     Raises:
@@ -44,7 +45,10 @@ def launch(address: Address, options: list[str], *, log: Path | None = None) -> 
             stdout=output,
             stderr=output,
             cwd=None if log is None else "/",  # one that goes on without us keeps no folder busy
-            start_new_session=True,
+            # Ctrl-C must not reach it; but where the kernel shares cores out by session, a daemon of ours alone is part
+            # of our share, and within it its workers stand back.
+            start_new_session=log is not None,
+            process_group=0 if log is None else None,
         )
     except BaseException:
         os.close(ready)

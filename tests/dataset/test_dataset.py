@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -351,12 +352,29 @@ def test_the_bytes_of_a_table_are_those_that_another_process_reads(dtype):
 # -- for people ---------------------------------------------------------------------------------------------
 
 
-def test_repr_shows_the_chain(photos):
-    dataset = Dataset.from_image_folder(photos).resize(8, 8).random_flip().shuffle(seed=7).batch(64)
+def test_repr_shows_each_step_with_what_is_not_at_its_default(photos):
+    dataset = Dataset.from_image_folder(photos).random_flip().random_resized_crop(8, 6, scale=(0.5, 1)).shuffle(3)
+    dataset = dataset.map("os.path:join").batch(4, remainder="drop")
 
     assert repr(dataset) == (
-        f"<Dataset image_folder({photos}) -> resize -> random_flip -> shuffle(seed=7) -> batch(64, 'keep')>"
+        f"<Dataset image_folder(path={str(photos)!r}) -> random_flip() -> "
+        "random_resized_crop(height=8, width=6, scale=(0.5, 1.0)) -> map(function='os.path:join') -> "
+        "shuffle(seed=3) -> batch(size=4, remainder='drop')>"
     )
+
+
+def test_repr_of_an_opened_dataset_says_what_was_found(photos):
+    dataset = Dataset.from_image_folder(photos).resize(8, 8).batch(4)
+    samples = dataset.samples
+
+    assert repr(dataset).endswith(f"-> batch(size=4): {samples} samples, image: uint8 (8, 8, 3), label: int64 ()>")
+
+
+def test_repr_tells_of_arrays_in_memory_what_they_are_and_not_what_they_hold(tmp_path):
+    arrays = Dataset.from_arrays(x="x.npy", y=np.zeros((7, 2), np.float32))
+
+    assert repr(arrays) == f"<Dataset arrays(fields={{x: {str(Path('x.npy').absolute())!r}, y: float32 (7, 2)}})>"
+    assert repr(Dataset.from_npy_files(tmp_path, ["a", "bc"], [0, 1])).endswith("ids=2 names, labels=int64 (2,))>")
 
 
 def test_repr_opens_nothing(tmp_path):

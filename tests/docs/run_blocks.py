@@ -2,7 +2,8 @@
 
     python blocks   run in one namespace; one that begins with `# NAME.py` is written to that file instead
     toml blocks     begin with `# NAME.toml`, and are written to that file
-    shell blocks    `loader-service` and `python` lines are run, `make` and `pip` lines are left out, others are refused
+    shell blocks    `loader-service` and `python` lines are run, `make` and `pip` lines are left out, others refused;
+                    `> FILE` at the end of a line goes where a shell would let it go
 
 `loader-service start` without `--detach` goes on in the background; Ctrl-C ends it after the last block.
 """
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 BLOCK = re.compile(r"^```(python|shell|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -60,7 +62,9 @@ def run_shell(code, foreground):
             assert process.stdout.readline().startswith("ready"), line
             foreground.append(process)
         else:
-            subprocess.run(words, check=True, timeout=PATIENCE)
+            words, file = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
+            with open(file, "w") if file else nullcontext() as output:
+                subprocess.run(words, check=True, timeout=PATIENCE, stdout=output)
         if words[1:2] == ["stop"] and foreground:
             await_end(foreground.pop())
 

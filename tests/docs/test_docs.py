@@ -1,16 +1,25 @@
 """What the README and the docs say is tried, not believed."""
 
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import get_args
 
+import jsonschema
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import loader_client
 from loader_service import Dataset
 from loader_service.cli import app
+from loader_service.config import Config
+from loader_service.dataset.declaration import AnySource, AnyTransform, Declaration
+from loader_service.dataset.schema import json_schema
+from loader_service.pool.engine import DEFAULTS, ENVIRONMENT
 from tests.docs import run_blocks
 
 ROOT = Path(__file__).parents[2]
@@ -18,11 +27,21 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 COMMANDS = [command.name for command in app.registered_commands]
 INNER = {"declaration", "tables", "plan", "to_dict", "from_dict", "roles"}  # for those who work on loader-service
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+CLI = get_command(app)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)")
 
 
 def name_of(path):
     return path.name
+
+
+def kinds_of(union):
+    return get_args(get_args(union)[0])
+
+
+def kind_name(kind):
+    return kind.model_fields["kind"].default
 
 
 def public_methods(cls):
@@ -60,16 +79,115 @@ def test_a_pages_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_a_command_ends_with_a_line_to_copy(command):
+def test_the_help_of_a_command_ends_with_lines_to_copy_that_the_command_takes(command):
     told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120", "TERMINAL_WIDTH": "120"})
+    lines = [line.strip() for line in told.output.partition("Examples:")[2].splitlines() if line.strip()]
 
     assert told.exit_code == 0
-    assert f"Example:  loader-service {command}" in told.output
+    assert lines
+    for line in lines:
+        program, name, *arguments = shlex.split(line.partition(" > ")[0])
+        assert (program, name) == ("loader-service", command)
+        CLI.commands[name].make_context(name, arguments)  # raises what a wrong option would
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "demo"])
-def test_every_command_is_described(command):
-    assert f"loader-service {command}" in (ROOT / "docs" / "daemon.md").read_text()
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["statsu"], "No such command 'statsu'. Did you mean 'status'"),
+        (["start", "--worker", "3"], "No such option: --worker (Possible options: --workers)"),
+        (["scale", "many"], "Invalid value for 'N'"),
+        (["scale", "0"], "Invalid value for 'N'"),
+        (["scale"], "Missing argument 'N'"),
+    ],
+)
+def test_a_misspelt_command_or_option_is_told_with_the_nearest_one(wrong, told):
+    ran = CliRunner().invoke(app, wrong, env={"COLUMNS": "120", "TERMINAL_WIDTH": "120"})
+
+    assert ran.exit_code == 2
+    assert told in ran.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_each_of_its_options_is_described(command):
+    rows = [line for line in CONFIGURATION.splitlines() if line.startswith("|")]
+    (row,) = [line for line in rows if re.match(rf"\| `loader-service {command}\b", line)]
+    for option in [name for parameter in CLI.commands[command].params for name in parameter.opts if name[:2] == "--"]:
+        assert option == "--help" or f"`{option}" in row
+        assert any(line.startswith(f"| `{option}`") for line in rows), option
+
+
+@pytest.mark.parametrize("setting", [*Config.model_fields, *Declaration.model_fields])
+def test_every_setting_has_a_row(setting):
+    assert f"\n| `{setting}` |" in CONFIGURATION
+
+
+@pytest.mark.parametrize("kind", [*kinds_of(AnySource), *kinds_of(AnyTransform)], ids=kind_name)
+def test_every_kind_of_source_and_transform_has_a_row_with_its_options(kind):
+    (row,) = re.findall(rf"^\| (?=[^|]*`{kind_name(kind)}`).*$", CONFIGURATION, re.MULTILINE)
+    for option in json_schema()["$defs"][kind.__name__]["properties"]:
+        assert option == "kind" or f"`{option}`" in row
+
+
+def environment_variables():
+    """Find what the code reads of its environment, and what it sets for workers."""
+    found = {*ENVIRONMENT, *DEFAULTS}
+    for file in [*(ROOT / "loader_service").rglob("*.py"), *(ROOT / "client").rglob("*.py")]:
+        source = file.read_text()
+        if file.parent.name != "demo":
+            for name in re.findall(r"environ(?:\.\w+\(|\[)([\w\"]+)", source):
+                found.add(name.strip('"') if '"' in name else re.search(rf'^{name} = "(\w+)"', source, re.MULTILINE)[1])
+    return sorted(found)
+
+
+@pytest.mark.parametrize("variable", environment_variables())
+def test_every_environment_variable_is_described(variable):
+    assert re.search(rf"^\|.*`{variable}`", CONFIGURATION, re.MULTILINE)
+
+
+def test_the_schema_in_the_docs_is_the_one_that_the_command_prints():
+    ran = CliRunner().invoke(app, ["schema"])
+
+    assert ran.output == (ROOT / "docs" / "service.schema.json").read_text(), (
+        "run `loader-service schema > docs/service.schema.json`"
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [code for page in PAGES for language, code in run_blocks.BLOCK.findall(page.read_text()) if language == "toml"],
+)
+def test_a_config_in_the_docs_is_what_the_schema_allows(config):
+    jsonschema.validate(tomllib.loads(config), json_schema())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("workers =", "workes ="),
+        ('"1 GiB"', '"1 apple"'),
+        ('"auto"', '"many"'),
+        ("source =", "sauce ="),
+        ('kind = "image_folder", ', ""),
+        ('"image_folder"', '"image_foldre"'),
+        ("path =", "paht ="),
+        ("height =", "hight ="),
+        ("seed = 7", "seed = -7"),
+        ("size = 32, ", ""),
+        ('"drop"', '"dorp"'),
+    ],
+)
+def test_a_mistake_in_a_config_is_none_that_the_schema_allows(right, wrong):
+    (config,) = [code for language, code in run_blocks.BLOCK.findall(CONFIGURATION) if language == "toml"]
+    assert right in config
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tomllib.loads(config.replace(right, wrong)), json_schema())
+
+
+def test_the_readme_leads_to_every_page():
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import subprocess
 import pytest
 
 import loader_client
-from loader_client import DatasetError
+from loader_client import ConfigError, DatasetError
+from loader_service import Dataset
+from loader_service.daemon.__main__ import named_datasets
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest
 
 CONFIG = """
@@ -49,9 +51,6 @@ def test_a_dataset_is_served_by_its_name_with_the_files_settings(config, start_d
 
 
 def test_the_same_declaration_is_the_same_dataset_by_name_or_not(config, start_daemon):
-    from loader_service.daemon.__main__ import named_datasets
-    from loader_service.dataset.dataset import Dataset
-
     dataset = Dataset(named_datasets(config)["pets"])
     daemon = start_daemon(str(config), "--workers", "1")
     with loader_client.connect(daemon.address) as loader:
@@ -101,18 +100,66 @@ def test_check_fails_with_the_dataset_that_is_not_sound(config):
         ("shuffle =", "shuffel =", "datasets.pets: there is no key 'shuffel'; did you mean 'shuffle'?"),
         ("batch = {", "# {", "datasets.pets: batch is missing"),
         ("workers = 2", "workers = [", "is no TOML"),
+        ("workers = 2", 'workers = "two"', "workers is 'two', expected a number from 1 to 4096, or \"auto\""),
+        ("workers = 2", "workers = true", "workers is True, expected a number from 1 to 4096"),
+        ('"64 MiB"', "5", 'memory is 5, expected a size of at least 1 MiB, as in "4 GiB"'),
+        ("[datasets.pets]", "[datasets.cats]\n[datasets.pets]", "datasets.cats: 'source' is missing"),
+        ('path = "pictures"', 'paht = "pictures"', "source.image_folder: there is no key 'paht'; did you mean 'path'?"),
+        (', path = "pictures"', "", "source.image_folder: 'path' is missing"),
+        ('kind = "image_folder", ', "", "source: 'kind' is missing; there are 'arrays', 'image_folder'"),
+        ('path = "pictures"', "path = 7", "source.image_folder.path: input should be a valid string, got 7"),
+        ('"image_folder", path', '"npy_files", ids = ["a"], path', "source.npy_files: ids cannot stand in a file"),
+        ('{ kind = "image_folder", path = "pictures" }', '"pictures"', "source: expected a table, got 'pictures'"),
+        ('kind = "resize", ', "", "transforms.0: 'kind' is missing; there are 'cast', 'center_crop'"),
+        (", width = 8", "", "transforms.0.resize: 'width' is missing"),
+        ("width = 8", "width = 0", "transforms.0.resize.width: input should be greater than or equal to 1, got 0"),
+        ('"beside:invert"', '"invert"', "transforms.1.map.function.name: expected an import path, as in"),
+        ("transforms = [", "transforms = 3 # [", "transforms: expected a list, got 3"),
+        ("size = 16", "sise = 16", "datasets.pets: batch: there is no key 'sise'; did you mean 'size'?"),
+        ('"pad"', '"padd"', "datasets.pets: batch.remainder: input should be 'keep', 'drop' or 'pad', got 'padd'"),
+        ("seed = 3", "seed = -3", "shuffle.seed: input should be greater than or equal to 0, got -3"),
     ],
 )
-@pytest.mark.parametrize("name", ["check", "start"])
-def test_a_mistake_in_the_file_is_named_with_what_was_meant(config, name, right, wrong, told):
+def test_a_mistake_in_the_file_is_named_with_what_was_meant(config, right, wrong, told):
     assert right in CONFIG
     config.write_text(CONFIG.replace(right, wrong))
+
+    with pytest.raises(ConfigError) as caught:
+        named_datasets(config)
+
+    assert str(caught.value).startswith(f"config {str(config)!r}")
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["check", "start"])
+def test_a_command_says_what_is_wrong_with_the_file_in_a_sentence(config, name):
+    config.write_text(CONFIG.replace("height", "hight"))
 
     done = command(name, str(config))
 
     assert done.returncode == 2
-    assert told in done.stderr
+    assert done.stderr.startswith(f"ConfigError: config {str(config)!r}: datasets.pets: transforms.0.resize: there is")
     assert "Traceback" not in done.stderr
+
+
+def test_check_tells_of_every_dataset_though_users_code_raises_and_prints(config):
+    """What a function prints must not get into the JSON; what it raises must not hide the other datasets."""
+    (config.parent / "rude.py").write_text(
+        "class Source:\n    def __len__(self):\n        print('hello')\n        return 1 // 0\n"
+        "    def __getitem__(self, i):\n        return {}\n"
+    )
+    rude = '[datasets.rude]\nsource = { kind = "python", attr = "rude:Source" }\nbatch = { size = 1 }\n'
+    config.write_text(f"{rude}{CONFIG.partition('MiB')[2].partition(chr(10))[2]}")
+
+    plain, table = command("check", str(config), "--json"), command("check", str(config))
+
+    told = json.loads(plain.stdout)
+    assert (plain.returncode, table.returncode) == (1, 1)
+    assert told["rude"]["error"] == "DatasetError: ZeroDivisionError: integer division or modulo by zero"
+    assert "in __len__" in told["rude"]["notes"][0]
+    assert told["pets"]["samples"] == 74
+    assert "rude: DatasetError: ZeroDivisionError: integer division or modulo by zero\nTraceback" in table.stdout
+    assert table.stdout.endswith("1 of 2 datasets are sound\n")
 
 
 def test_a_config_that_is_not_there_is_named(tmp_path):

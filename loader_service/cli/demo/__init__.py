@@ -31,7 +31,10 @@ from loader_service.protocol.errors import LoaderError
 from loader_service.protocol.launch import end, launch
 from loader_service.protocol.messages import GetStatus
 
-EXAMPLE = "loader-service demo --output digits.png"
+EXAMPLES = (
+    "loader-service demo",
+    "loader-service demo --epochs 3 --output digits.png",
+)
 PATIENCE = 10.0  # seconds for a running daemon to answer
 NEEDED = {"tensorflow": "tensorflow", "keras": "keras", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.collate import native
 from loader_service.dataset.sources.source import Index, ReadTable, Source
@@ -19,7 +20,7 @@ class Arrays(Source):
     """Each field is the path of a `.npy` file, or a table in memory; all have one row for each sample."""
 
     kind: Literal["arrays"] = "arrays"
-    fields: dict[str, str | TableRef]
+    fields: dict[str, str | SkipJsonSchema[TableRef]]  # a file can only name paths
 
     def make_index(self, table: ReadTable) -> Index:
         """Take the identity of the files: size and time of change; tables carry the hash of their content."""

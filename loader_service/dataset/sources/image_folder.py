@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from pydantic import Field
 
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError
@@ -25,7 +26,7 @@ class ImageFolder(Source):
     """Sub-folders are classes, in the order of their names; pictures lie in them, at any depth."""
 
     kind: Literal["image_folder"] = "image_folder"
-    path: str  # absolute
+    path: Annotated[str, Field(description="Folder of the class sub-folders; relative to the config.")]  # absolute here
     color: Literal["rgb", "grayscale"] = "rgb"
 
     def make_index(self, table: ReadTable) -> Index:

@@ -11,10 +11,12 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
@@ -29,9 +31,9 @@ class NpyFiles(Source):
     """Fields `x` and, where labels were given, `label`."""
 
     kind: Literal["npy_files"] = "npy_files"
-    path: str  # absolute
-    ids: dict[str, TableRef] | None = None  # packed strings; None: all files, sorted
-    labels: TableRef | None = None  # one row for each id
+    path: Annotated[str, Field(description="Folder of the files; relative to the config.")]  # absolute here
+    ids: Annotated[dict[str, TableRef] | None, SkipJsonSchema()] = None  # packed strings; None: all files, sorted
+    labels: Annotated[TableRef | None, SkipJsonSchema()] = None  # one row for each id
 
     def make_index(self, table: ReadTable) -> Index:
         """List the files, or look up those that `ids` name."""

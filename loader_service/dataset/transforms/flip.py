@@ -21,8 +21,8 @@ class RandomFlip(FieldTransform):
     in_place: ClassVar[bool] = True
 
     kind: Literal["random_flip"] = "random_flip"
-    horizontal: Annotated[float, Field(ge=0, le=1)] = 0.5  # probability
-    vertical: Annotated[float, Field(ge=0, le=1)] = 0.0  # probability
+    horizontal: Annotated[float, Field(ge=0, le=1, description="Probability.")] = 0.5
+    vertical: Annotated[float, Field(ge=0, le=1, description="Probability.")] = 0.0
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Keep the shape."""

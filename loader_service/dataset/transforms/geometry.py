@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from loader_service.dataset.transforms.transform import Draws, FieldTransform, Pixels, image_field
 from loader_service.protocol.errors import DatasetError
@@ -115,8 +115,8 @@ class RandomResizedCrop(_Resizing):
     ATTEMPTS: ClassVar[int] = 10
     draws: ClassVar[int] = 2 * ATTEMPTS + 2
     kind: Literal["random_resized_crop"] = "random_resized_crop"
-    scale: Range = (0.08, 1.0)  # share of the area
-    ratio: Range = (3 / 4, 4 / 3)  # width / height
+    scale: Annotated[Range, Field(description="Least and largest share of the area.")] = (0.08, 1.0)
+    ratio: Annotated[Range, Field(description="Least and largest width / height.")] = (3 / 4, 4 / 3)
 
     @model_validator(mode="after")
     def _at_most_the_whole(self) -> Self:

@@ -1,0 +1,51 @@
+"""The JSON schema of a config file, for editors: made of the classes that read the file, it cannot lag behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from loader_service.config import Config
+from loader_service.dataset.declaration import Batch, Declaration
+
+
+class NamedDataset(Declaration):
+    """A dataset that clients ask for by name: what the chained methods of `Dataset` do, under the same names."""
+
+    batch: Batch
+
+
+class ServiceFile(Config):
+    """service.toml: how a daemon runs, and the datasets that it serves by name."""
+
+    datasets: dict[str, NamedDataset] = Field({}, description="A table for each dataset that is served by name.")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of the whole file, in the dialect 2020-12."""
+    made = ServiceFile.model_json_schema()
+    for table in made["$defs"].values():
+        if "kind" in table.get("properties", {}):  # it says which of several tables this one is
+            table["required"] = ["kind", *table.get("required", [])]
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_without_nulls(made)}
+    made["title"] = "service.toml"
+    return made
+
+
+def _without_nulls(schema: Any) -> Any:
+    """Return a schema without null, which TOML does not have, and without titles that only repeat a name."""
+    if isinstance(schema, list):
+        return [_without_nulls(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        key: _without_nulls(part)
+        for key, part in schema.items()
+        if not (key == "title" and isinstance(part, str)) and not (key == "default" and part is None)
+    }
+    choices = kept.pop("anyOf", None)
+    if choices is not None:
+        choices = [choice for choice in choices if choice != {"type": "null"}]
+        kept.update({"anyOf": choices} if len(choices) > 1 else choices[0])
+    return kept

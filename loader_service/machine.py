@@ -1,0 +1,80 @@
+"""What the machine lets this process use: cores, by affinity and by the quotas of its control groups; memory likewise.
+
+A limit may be set on a process's own control group or on any group above it. Where those above cannot be seen, as in
+most containers, the folder that is mounted is the process's own; where a path that the kernel names is not mounted,
+as in a container with version 1, the mounted root takes its place. So each folder from the root down is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+MEMORY_FILES = (  # limit, use, and what memory.stat calls the pages of files; version 2 and version 1
+    ("memory.max", "memory.current", ("active_file", "inactive_file")),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
+)
+
+
+def usable_cores(mounted: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
+    """Return how many cores this process may keep busy: its affinity, less what its control groups' quotas forbid."""
+    quotas = [quota for group in control_groups("cpu", mounted, own) if (quota := _cpu_quota(group)) is not None]
+    return max(1, min([len(os.sched_getaffinity(0)), *map(int, quotas)]))
+
+
+def memory_room(mounted: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int | None:
+    """Return the bytes that this process's control groups have left for it; None where none has a limit."""
+    rooms = [room for group in control_groups("memory", mounted, own) if (room := _memory_room(group)) is not None]
+    return min(rooms, default=None)
+
+
+def control_groups(controller: str, mounted: Path = CGROUPS, own: Path = OWN_CGROUPS) -> Iterator[Path]:
+    """Yield the folder of each control group that this process is in, of version 2 and of a version 1 controller.
+
+    Args:
+        mounted: Folder in which control groups are mounted.
+        own: File that names this process's groups: lines of ID:CONTROLLERS:PATH; version 2 names no controllers.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # no /proc
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        group = Path(path.lstrip("/"))
+        for root in (mounted / controller,) if controllers else (mounted, mounted / "unified"):
+            yield from (root / part for part in (group, *group.parents) if (root / part).is_dir())
+
+
+def _cpu_quota(group: Path) -> float | None:
+    """Return the cores that a group may keep busy; None without a limit."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        cores = int(quota) / int(period)
+    except (OSError, ValueError):  # no such controller, or "max"
+        return None
+    return cores if cores > 0 else None  # version 1 says -1 where there is no limit
+
+
+def _memory_room(group: Path) -> int | None:
+    """Return what a group has left; None without a limit.
+
+    Pages of files that were read are no use: the kernel gives them up before it kills anybody. Without them, a group
+    that has read a large dataset would look full.
+    """
+    for limit, use, cache in MEMORY_FILES:
+        try:
+            left = int((group / limit).read_text()) - int((group / use).read_text())
+        except (OSError, ValueError):  # another version, or "max"
+            continue
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return left + sum(int(stat[key]) for key in cache)
+    return None
