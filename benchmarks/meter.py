@@ -1,0 +1,172 @@
+"""What is measured in the process of an arm: rate, CPU, memory, the first batch, and the gap between epochs.
+
+    warm-up    at least WARM_UP_LEAST seconds, and on to the end of the first epoch, but no longer than WARM_UP_MOST
+    timed      rate: rows in so many seconds; CPU: user and system seconds of the whole process tree in that time
+    lingering  only where no epoch ended in the timed part: on to the next end of one, but not for ever
+    memory     PSS of the whole tree, the largest of some readings: shared memory is counted once
+
+The gap at the end of an epoch is the time from its last batch to the first one of the next, less the median time
+between two batches elsewhere. An arm that reads ahead has none.
+
+    python -m benchmarks.meter benchmarks.volumes CASE ARM SECONDS RESULT.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import statistics
+import sys
+import threading
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+WARM_UP_LEAST = 0.5  # seconds, and at least WARM_UP_BATCHES
+WARM_UP_BATCHES = 20
+WARM_UP_MOST = 8.0  # seconds
+LINGER_MOST = 5.0  # seconds
+MEMORY = 0.5  # seconds
+
+
+class Phase(Enum):
+    WARM_UP, TIMED, LINGERING, MEMORY, OVER = range(5)
+
+
+class Meter:
+    """Is told of every batch, right after it was touched, and of the end of every epoch."""
+
+    def __init__(self, seconds: float) -> None:
+        self.found: dict[str, Any] = {"batches": 0, "samples": 0}
+        self.has_epochs = True  # whether it will be told of them
+        self._seconds = seconds
+        self._phase = Phase.WARM_UP
+        self._began = self._phase_began = self._last = time.perf_counter()
+        self._cpu = 0.0
+        self._batches = self._epochs = 0
+        self._at_boundary = False
+        self._between: list[float] = []  # seconds from batch to batch
+        self._gaps: list[float] = []  # the same, where an epoch ended between them
+        self._memory = PeakMemory()
+
+    @property
+    def warming(self) -> bool:
+        return self._phase is Phase.WARM_UP
+
+    @property
+    def over(self) -> bool:
+        return self._phase is Phase.OVER
+
+    def epoch_ended(self) -> None:
+        self._epochs += 1
+        self._at_boundary = True
+
+    def saw(self, rows: int, batches: int = 1) -> None:
+        now = time.perf_counter()
+        took = now - self._phase_began
+        if self._phase is Phase.TIMED:
+            self.found["batches"] += batches
+            self.found["samples"] += rows
+            self._note(now - self._last)
+            if took >= self._seconds:
+                self.found["seconds"] = took
+                self.found["cpu_seconds"] = cpu_seconds() - self._cpu
+                self._begin(Phase.LINGERING)
+        elif self._phase is Phase.WARM_UP:
+            if not self._batches:
+                self.found["first_batch_seconds"] = took
+            self._batches += batches
+            begun = self._epochs or not self.has_epochs
+            warm = begun and took >= WARM_UP_LEAST and self._batches >= WARM_UP_BATCHES
+            if warm or took >= WARM_UP_MOST:
+                self._cpu = cpu_seconds()
+                self._begin(Phase.TIMED)
+        elif self._phase is Phase.LINGERING:
+            self._note(now - self._last)
+            if self._gaps or not self.has_epochs or took >= LINGER_MOST:
+                self._begin(Phase.MEMORY)
+                self._memory.start()
+        elif self._phase is Phase.MEMORY and took >= MEMORY:
+            self.found["pss_mib"] = self._memory.stop() / 2**20
+            self._begin(Phase.OVER)
+        self._at_boundary = False
+        self._last = max(now, self._phase_began)
+
+    def _note(self, seconds: float) -> None:
+        (self._gaps if self._at_boundary else self._between).append(seconds)
+
+    def _begin(self, phase: Phase) -> None:
+        self._phase = phase
+        self._phase_began = time.perf_counter()
+
+    def result(self) -> dict[str, Any]:
+        """Return what was found; without the gap, where no epoch ended."""
+        if self._gaps:
+            usual = statistics.median(self._between)
+            self.found["gap_ms"] = (statistics.median(self._gaps) - usual) * 1000
+            self.found["longest_gap_ms"] = (max(self._gaps) - usual) * 1000
+        return self.found
+
+
+def tree() -> list[psutil.Process]:
+    """Return this process and all that descend from it."""
+    this = psutil.Process()
+    return [this, *this.children(recursive=True)]
+
+
+def cpu_seconds() -> float:
+    """Return what the tree has used, ended children included; those of a living child are its own to count."""
+    spent = 0.0
+    for process in tree():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent += sum(process.cpu_times()[:4])  # user, system, and both of the children it has reaped
+    return spent
+
+
+class PeakMemory:
+    """The largest PSS of the tree from start to stop, in bytes; read ten times a second."""
+
+    def __init__(self) -> None:
+        self._peak = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._over.set()
+        self._thread.join()
+        return self._peak
+
+    def _read(self) -> None:
+        while True:
+            self._peak = max(self._peak, sum(pss(process.pid) for process in tree()))
+            if self._over.wait(0.1):
+                return
+
+
+def pss(pid: int) -> int:
+    """Return a process's proportional set size in bytes; 0 if it has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def main(module: str, case_name: str, arm_name: str, seconds: str, result: str) -> None:
+    """Measure one arm, here, and write what was found."""
+    cases = importlib.import_module(module).CASES
+    (arm,) = [arm for case in cases if case.name == case_name for arm in case.arms if arm.name == arm_name]
+    meter = Meter(float(seconds))
+    arm.drive(meter)
+    Path(result).write_text(json.dumps(meter.result()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,45 @@
+"""Grain's `MapDataset` API, with two threads or two processes.
+
+Its best: `shuffle` by index, work before `batch`, whole batches made in threads (`ReadOptions`) or processes
+(`mp_prefetch`), and `repeat`, so that epochs flow into one another. For gathers ids are batched, and one gather is mapped
+over them. Where processes work, each has one thread to read ahead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.arms import Epochs, cut
+from benchmarks.work import Work
+
+
+def dataset(work: Work, *, processes: bool) -> Any:
+    import grain
+
+    ids = grain.MapDataset.range(work.samples).seed(7)
+    ids = ids.shuffle() if work.shuffled else ids
+    ids = ids.repeat()
+    if work.gathers:
+        batches = ids.batch(work.rows).random_map(work.batch)
+    else:
+        batches = ids.random_map(work.sample).batch(work.rows)
+    ahead = max(1, work.prefetch // 2) if processes else work.prefetch
+    threads = grain.ReadOptions(num_threads=1 if processes else 2, prefetch_buffer_size=ahead)
+    batches = batches.to_iter_dataset(threads)
+    if not processes:
+        return batches
+    return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=2, per_worker_buffer_size=ahead))
+
+
+def epochs(work: Work, *, processes: bool) -> Epochs:
+    batches = ((np.asarray(x), np.asarray(y)) for x, y in dataset(work, processes=processes))
+    yield from cut(batches, work.samples // work.rows)
+
+
+@contextlib.contextmanager
+def fit_data(work: Work, *, processes: bool) -> Iterator[tuple[Any, int]]:
+    yield dataset(work, processes=processes), work.samples // work.rows
