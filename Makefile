@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
 
-.PHONY: install demo test bench format clean
+.PHONY: install demo test bench bench-all format clean
 
 install: $(READY)
 
@@ -24,10 +24,14 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# A short form: one repeat. Peers (PyTorch, hundreds of megabytes) go into an environment of their own.
+# Peers (gigabytes) go into an environment of their own. The short form takes some minutes, the long one two hours.
 bench: $(BENCH)/ready
-	$(BENCH)/bin/python -m benchmarks.handover --repeats 1
-	$(BENCH)/bin/python -m benchmarks.volumes --repeats 1
+	$(BENCH)/bin/python -m benchmarks --seconds 0.5 --repeats 1
+
+bench-all: $(BENCH)/ready
+	rm -f bench-all.jsonl
+	$(BENCH)/bin/python -m benchmarks --seconds 3 --repeats 5 --json bench-all.jsonl
+	$(BENCH)/bin/python -m benchmarks.report bench-all.jsonl
 
 $(BENCH)/ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)

@@ -29,6 +29,7 @@ class Arrays(Work):
     x = (data.ARRAYS[1:], np.uint8)
     y = ((), np.int64)
     gathers = True
+    random = True
 
     def dataset(self) -> Any:
         from loader_service import Dataset

@@ -78,16 +78,16 @@ def is_ours(name: str) -> bool:
 
 def cells(case: Case, arm: Arm) -> list[str]:
     """Return a row of a table: rate and spread, and what HEADINGS says."""
-    rate = f"{arm.rate:,.0f} ({min(arm.rates):,.0f}..{max(arm.rates):,.0f})"
+    spread = f" ({min(arm.rates):,.0f}..{max(arm.rates):,.0f})" if len(arm.rates) > 1 else ""
     nbytes = median(line["batches"] * line["nbytes"] / line["seconds"] for line in arm.lines)
     gap, longest = arm.median(lambda line: line.get("gap_ms")), arm.median(lambda line: line.get("longest_gap_ms"))
     return [
-        rate,
+        f"{arm.rate:,.0f}{spread}",
         f"{nbytes / 1e9:,.2f}",
         f"{arm.median(lambda line: line['cpu_seconds'] / line[arm.unit] * 1000):,.3g}",
         f"{arm.median(lambda line: line['pss_mib']):,.0f}",
         f"{arm.median(lambda line: line['first_batch_seconds']):.1f}",
-        "" if gap is None or longest is None else f"{gap:,.1f} ({longest:,.1f})",
+        "" if gap is None or longest is None else f"{max(0, gap):,.1f} ({max(0, longest):,.1f})",
         "" if arm is case.arms[0] else f"{case.ratio(arm):,.2g} x",
     ]
 

@@ -1,9 +1,9 @@
 """How fast do photos come from class folders: for training, cropped and mirrored at random, and for evaluation?
 
-2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten folders; batches of 64 as uint8. Training: a random part of 8 to 100
-percent of the picture, scaled to 224 x 224, mirrored half of the time, shuffled. Evaluation: the whole picture decoded in
-full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly. Decoding is nearly
-all of the work, so all that use libjpeg-turbo in whole are close to each other.
+2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten folders; batches of 64 as uint8. Training: a random part of 8 to
+100 percent of the picture, scaled to 224 x 224, mirrored half of the time, shuffled. Evaluation: the whole picture
+decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly.
+Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
 
 tf.data and DALI decode only the part that is cropped out. The floor decodes the whole picture, since no Python package
 offers that part alone: whoever does it natively may be above the floor.
@@ -63,6 +63,8 @@ class Photos(Work):
 
 
 class Train(Photos):
+    random = True
+
     def dataset(self) -> Any:
         from loader_service import Dataset
 

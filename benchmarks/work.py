@@ -27,6 +27,7 @@ class Work:
     y: Field
     prefetch = 10  # batches ahead, for all: it is Keras' own default
     shuffled = True
+    random = False  # whether the work draws random numbers
     gathers = False  # whether a whole batch is read by one gather: then those who can are given ids of batches
 
     @property

@@ -1,8 +1,8 @@
 """NVIDIA DALI on the CPU: a pipeline of its own operators, in two threads.
 
-Its best: readers that shuffle the whole list after each epoch, fused decode and crop, a queue as long as the others'. For
-gathers, which it has no reader for, an external source that hands it a batch at a time. Outputs are read where DALI has
-them; for `fit` they are copied, since DALI writes to them again.
+Its best: readers that shuffle the whole list after each epoch, fused decode and crop, a queue as long as the others'.
+For gathers, which it has no reader for, an external source that hands it a batch at a time. Outputs are read where DALI
+has them; for `fit` they are copied, since DALI writes to them again.
 """
 
 from __future__ import annotations

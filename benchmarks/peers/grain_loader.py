@@ -1,14 +1,15 @@
 """Grain's `MapDataset` API, with two threads or two processes.
 
 Its best: `shuffle` by index, work before `batch`, whole batches made in threads (`ReadOptions`) or processes
-(`mp_prefetch`), and `repeat`, so that epochs flow into one another. For gathers ids are batched, and one gather is mapped
-over them. Where processes work, each has one thread to read ahead.
+(`mp_prefetch`), and `repeat`, so that epochs flow into one another. For gathers ids are batched, and one gather is
+mapped over them. Where processes work, each has one thread to read ahead.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,20 @@ def dataset(work: Work, *, processes: bool) -> Any:
     ids = ids.shuffle() if work.shuffled else ids
     ids = ids.repeat()
     if work.gathers:
-        batches = ids.batch(work.rows).random_map(work.batch)
+        batches = mapped(ids.batch(work.rows), work.batch, work)
     else:
-        batches = ids.random_map(work.sample).batch(work.rows)
+        batches = mapped(ids, work.sample, work).batch(work.rows)
     ahead = max(1, work.prefetch // 2) if processes else work.prefetch
     threads = grain.ReadOptions(num_threads=1 if processes else 2, prefetch_buffer_size=ahead)
     batches = batches.to_iter_dataset(threads)
     if not processes:
         return batches
     return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=2, per_worker_buffer_size=ahead))
+
+
+def mapped(ids: Any, make: Any, work: Work) -> Any:
+    """Map over ids; a generator of random numbers is made for each only where it is wanted."""
+    return ids.random_map(make) if work.random else ids.map(partial(make, rng=None))
 
 
 def epochs(work: Work, *, processes: bool) -> Epochs:

@@ -1,8 +1,9 @@
 """PyTorch's `DataLoader` with two worker processes.
 
 Its best: `persistent_workers`, so that processes live on from epoch to epoch; for single samples its own collate, which
-stacks them straight into shared memory; for gathers a `BatchSampler` and `batch_size=None`, which hands a dataset the ids
-of a whole batch. Photos are decoded and resized by the same libjpeg-turbo and OpenCV as ours.
+stacks them straight into shared memory; for gathers a `BatchSampler` and `batch_size=None`, which hands a dataset the
+ids of a whole batch. Photos are decoded and resized by the same libjpeg-turbo and OpenCV as ours: torchvision's
+transforms are no faster, and want a build of their own.
 """
 
 from __future__ import annotations
