@@ -64,12 +64,15 @@ class Sees(Protocol):
 
     def epoch_ended(self) -> None: ...
 
+    def warm_up_ended(self) -> None: ...
+
 
 def reading(epochs: Callable[[], Epochs], examiner: Sees, *, has_epochs: bool = True) -> Drive:
     """Drive an arm that hands batches over one by one."""
 
     def drive(meter: Meter) -> None:
         meter.has_epochs = has_epochs
+        meter.before_timing = examiner.warm_up_ended
         with contextlib.closing(as_generator(epochs())) as passes:
             for epoch in passes:
                 for batch in epoch:

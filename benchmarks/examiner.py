@@ -2,7 +2,8 @@
 
 Each batch: two arrays of the right dtype and shape, whose rows hold what the work says of them. Over the epoch: no
 sample twice, none missing but for those of a last short batch, in a new order where the work is shuffled and in the
-order of the source where it is not. An arm that fails is not measured.
+order of the source where it is not. An arm that fails is not measured. Where the warm-up is over before the epoch is,
+none can be missed, but all else is looked at.
 """
 
 from __future__ import annotations
@@ -35,12 +36,19 @@ class Examiner:
         self._ids.append(ids)
 
     def epoch_ended(self) -> None:
-        if self._over:
-            return
+        if not self._over:
+            self._conclude(whole=True)
+
+    def warm_up_ended(self) -> None:
+        if not self._over and self._ids:
+            self._conclude(whole=False)
+
+    def _conclude(self, *, whole: bool) -> None:
         self._over = True
         seen = np.concatenate(self._ids)
         samples, rows = self._work.samples, self._work.rows
-        assert samples - rows < len(seen) <= samples, f"an epoch had {len(seen)} samples, expected {samples}"
+        if whole:
+            assert samples - rows < len(seen) <= samples, f"an epoch had {len(seen)} samples, expected {samples}"
         every = self._work.all_identities()
         often, expected = (np.bincount(ids, minlength=int(every.max()) + 1) for ids in (seen, every))
         assert len(often) == len(expected) and (often <= expected).all(), "a sample came twice, or was made up"

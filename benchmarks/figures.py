@@ -76,6 +76,11 @@ def is_ours(name: str) -> bool:
     return name.startswith("loader-service")
 
 
+def needs_no_loader(name: str) -> bool:
+    """Return whether an arm is the bare machine, or has nothing to load: no choice that a user has."""
+    return name.startswith(("floor", "ceiling", "one process", "in memory", "no hand-over"))
+
+
 def cells(case: Case, arm: Arm) -> list[str]:
     """Return a row of a table: rate and spread, and what HEADINGS says."""
     spread = f" ({min(arm.rates):,.0f}..{max(arm.rates):,.0f})" if len(arm.rates) > 1 else ""

@@ -67,6 +67,9 @@ class SameBytes:
     def epoch_ended(self) -> None:
         """Never said."""
 
+    def warm_up_ended(self) -> None:
+        """Every batch was looked at."""
+
 
 # -- the arms ------------------------------------------------------------------------------------------------------
 

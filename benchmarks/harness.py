@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -73,12 +74,13 @@ def run(command: str, description: str, benchmarks: dict[str, list[Case]]) -> in
     parser = argparse.ArgumentParser(f"python -m {command}", description=description)
     parser.add_argument("--seconds", type=float, default=3.0, help="timed, of each arm in each repeat")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--longest", type=float, default=8.0, help="seconds for warm-up, waiting for an epoch to end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line for each arm and repeat")
     parser.add_argument("--only", default="", metavar="TEXT", help="arms whose name contains it; ours in any case")
     parser.add_argument("--case", default="", metavar="TEXT", help="cases whose name contains it")
     asked = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    setting = {**describe_machine(), "command": f"python -m {command} " + " ".join(sys.argv[1:])}
+    console = Console(width=None if sys.stdout.isatty() else 190)
+    setting = {**describe_machine(), "command": command_of(command, asked)}
     console.print(*(f"{name} {text}" for name, text in setting.items()), sep="   ", highlight=False, soft_wrap=True)
     failed: list[str] = []
     for module, cases in benchmarks.items():
@@ -107,7 +109,7 @@ def compare(
         for arm in arms[first:] + arms[:first]:
             with console.status(f"{case.name}: {arm.name}, {repeat + 1} of {asked.repeats}"):
                 try:
-                    found = run_until_it_ends(console, module, case, arm, asked.seconds)
+                    found = run_until_it_ends(console, module, case, arm, asked)
                 except ArmFailed as error:
                     failed.append(str(error))
                     continue
@@ -122,24 +124,25 @@ def compare(
     return failed
 
 
-def run_until_it_ends(console: Console, module: str, case: Case, arm: Arm, seconds: float) -> dict[str, Any]:
+def run_until_it_ends(console: Console, module: str, case: Case, arm: Arm, asked: argparse.Namespace) -> dict[str, Any]:
     """Measure an arm; once more where it hangs, and say so: Keras' forks of a process with TensorFlow in it may."""
     for _ in range(ATTEMPTS - 1):
         try:
-            return run_in_process(module, case, arm, seconds)
+            return run_in_process(module, case, arm, asked)
         except subprocess.TimeoutExpired:
             console.print(f"hung, and is run again: {case.name}: {arm.name}", style="yellow")
     try:
-        return run_in_process(module, case, arm, seconds)
+        return run_in_process(module, case, arm, asked)
     except subprocess.TimeoutExpired:
         raise ArmFailed(f"{case.name}: {arm.name} hung {ATTEMPTS} times") from None
 
 
-def run_in_process(module: str, case: Case, arm: Arm, seconds: float) -> dict[str, Any]:
+def run_in_process(module: str, case: Case, arm: Arm, asked: argparse.Namespace) -> dict[str, Any]:
     """Measure an arm in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         result, errors = Path(folder, "result.json"), Path(folder, "errors")
-        command = [sys.executable, "-m", "benchmarks.meter", module, case.name, arm.name, str(seconds), str(result)]
+        times = [str(asked.seconds), str(asked.longest)]
+        command = [sys.executable, "-m", "benchmarks.meter", module, case.name, arm.name, *times, str(result)]
         with errors.open("w") as file:
             ran = subprocess.Popen(
                 command,
@@ -150,7 +153,7 @@ def run_in_process(module: str, case: Case, arm: Arm, seconds: float) -> dict[st
                 start_new_session=True,  # so that what an arm leaves behind can be ended with it
             )
             try:
-                ran.wait(PATIENCE + seconds)
+                ran.wait(PATIENCE + asked.seconds)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(ran.pid, signal.SIGKILL)
@@ -160,6 +163,13 @@ def run_in_process(module: str, case: Case, arm: Arm, seconds: float) -> dict[st
             raise ArmFailed(f"{case.name}: {arm.name} ended with exit status {ran.returncode}\n{last}")
         found: dict[str, Any] = json.loads(result.read_text())
         return found
+
+
+def command_of(command: str, asked: argparse.Namespace) -> str:
+    """Return the line that measures this again; not where its figures were written to."""
+    told = f"python -m {command} --seconds {asked.seconds:g} --repeats {asked.repeats} --longest {asked.longest:g}"
+    chosen = [f" --{name} {shlex.quote(text)}" for name, text in (("case", asked.case), ("only", asked.only)) if text]
+    return told + "".join(chosen)
 
 
 def describe_machine() -> dict[str, str]:

@@ -1,14 +1,14 @@
 """What is measured in the process of an arm: rate, CPU, memory, the first batch, and the gap between epochs.
 
-    warm-up    at least WARM_UP_LEAST seconds, and on to the end of the first epoch, but no longer than WARM_UP_MOST
+    warm-up    at least WARM_UP_LEAST seconds, and on to the end of the first epoch, but no longer than `longest`
     timed      rate: rows in so many seconds; CPU: user and system seconds of the whole process tree in that time
-    lingering  only where no epoch ended in the timed part: on to the next end of one, but not for ever
+    lingering  only where no epoch ended in the timed part: on to the next end of one, but no longer than `longest`
     memory     PSS of the whole tree, the largest of some readings: shared memory is counted once
 
 The gap at the end of an epoch is the time from its last batch to the first one of the next, less the median time
 between two batches elsewhere. An arm that reads ahead has none.
 
-    python -m benchmarks.meter benchmarks.volumes CASE ARM SECONDS RESULT.json
+    python -m benchmarks.meter benchmarks.volumes CASE ARM SECONDS LONGEST RESULT.json
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,6 @@ import psutil
 
 WARM_UP_LEAST = 0.5  # seconds, and at least WARM_UP_BATCHES
 WARM_UP_BATCHES = 20
-WARM_UP_MOST = 8.0  # seconds
-LINGER_MOST = 5.0  # seconds
 MEMORY = 0.5  # seconds
 
 
@@ -40,10 +39,12 @@ class Phase(Enum):
 class Meter:
     """Is told of every batch, right after it was touched, and of the end of every epoch."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, longest: float = 8.0) -> None:
         self.found: dict[str, Any] = {"batches": 0, "samples": 0}
         self.has_epochs = True  # whether it will be told of them
+        self.before_timing: Callable[[], None] = lambda: None
         self._seconds = seconds
+        self._longest = longest
         self._phase = Phase.WARM_UP
         self._began = self._phase_began = self._last = time.perf_counter()
         self._cpu = 0.0
@@ -82,12 +83,13 @@ class Meter:
             self._batches += batches
             begun = self._epochs or not self.has_epochs
             warm = begun and took >= WARM_UP_LEAST and self._batches >= WARM_UP_BATCHES
-            if warm or took >= WARM_UP_MOST:
+            if warm or took >= self._longest:
+                self.before_timing()
                 self._cpu = cpu_seconds()
                 self._begin(Phase.TIMED)
         elif self._phase is Phase.LINGERING:
             self._note(now - self._last)
-            if self._gaps or not self.has_epochs or took >= LINGER_MOST:
+            if self._gaps or not self.has_epochs or took >= self._longest:
                 self._begin(Phase.MEMORY)
                 self._memory.start()
         elif self._phase is Phase.MEMORY and took >= MEMORY:
@@ -159,11 +161,11 @@ def pss(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
-def main(module: str, case_name: str, arm_name: str, seconds: str, result: str) -> None:
+def main(module: str, case_name: str, arm_name: str, seconds: str, longest: str, result: str) -> None:
     """Measure one arm, here, and write what was found."""
     cases = importlib.import_module(module).CASES
     (arm,) = [arm for case in cases if case.name == case_name for arm in case.arms if arm.name == arm_name]
-    meter = Meter(float(seconds))
+    meter = Meter(float(seconds), float(longest))
     arm.drive(meter)
     Path(result).write_text(json.dumps(meter.result()))
 

@@ -5,42 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Case, is_ours
+from benchmarks.figures import Arm, Case, is_ours, needs_no_loader
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 2
-OURS, PEER, NO_LOADER = "#1b6ca8", "#b5651d", "#9a9a9a"
+COLOURS = {"ours": "#1b6ca8", "peers": "#c8803c", "no loader: bare processes, in line, ceilings": "#a8a8a8"}
 
 
 def draw(cases: list[Case], path: Path) -> None:
-    """Write the picture."""
+    """Write the picture: the same scale in all panels, logarithmic, a line where ours is."""
     from matplotlib.figure import Figure
-
-    from benchmarks.report import NO_LOADER as prefixes
+    from matplotlib.patches import Patch
 
     rows = -(-len(cases) // COLUMNS)
     bars = [max(len(case.arms) for case in cases[row * COLUMNS : (row + 1) * COLUMNS]) for row in range(rows)]
-    figure = Figure(figsize=(14, 0.27 * sum(bars) + 0.9 * rows), layout="constrained")
+    figure = Figure(figsize=(15, 0.25 * sum(bars) + 0.9 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, squeeze=False, height_ratios=bars).ravel()
+    shares = [1 / case.ratio(arm) for case in cases for arm in case.arms]
     for case, panel in zip(cases, panels, strict=False):
-        draw_case(case, panel, prefixes)
+        draw_case(case, panel)
+        panel.set_xlim(min(shares) / 1.5, max(shares) * 4)
     for panel in panels[len(cases) :]:
         panel.axis("off")
-    figure.savefig(path, dpi=110)
+    patches = [Patch(color=colour, label=label) for label, colour in COLOURS.items()]
+    figure.legend(handles=patches, loc="outside upper center", ncols=len(patches), frameon=False)
+    figure.savefig(path, dpi=100)
 
 
-def draw_case(case: Case, panel: Axes, no_loader: tuple[str, ...]) -> None:
+def draw_case(case: Case, panel: Axes) -> None:
+    """Draw the fastest arm at the top."""
     arms = sorted(case.arms, key=lambda arm: arm.rate)
-    ours = case.arms[0].rate
-    colours = [OURS if is_ours(arm.name) else NO_LOADER if arm.name.startswith(no_loader) else PEER for arm in arms]
-    drawn = panel.barh([arm.name for arm in arms], [arm.rate / ours for arm in arms], color=colours, height=0.7)
-    panel.bar_label(drawn, [f" {arm.rate / ours:.2g}" for arm in arms], fontsize=8)
+    shares = [1 / case.ratio(arm) for arm in arms]
+    drawn = panel.barh([arm.name for arm in arms], shares, color=[colour_of(arm) for arm in arms], height=0.7)
+    panel.bar_label(drawn, [f"{share:.2g}" for share in shares], fontsize=9, padding=3)
     panel.set_xscale("log")
-    low, high = panel.get_xlim()
-    panel.set_xlim(min(low, 0.5), high * 2)
-    panel.axvline(1, color=OURS, linewidth=0.8)
-    panel.set_title(f"{case.name}: {case.arms[0].unit}/s, ours = 1 ({ours:,.0f})", fontsize=10, loc="left")
-    panel.tick_params(labelsize=8)
+    panel.xaxis.set_major_formatter(lambda share, _: f"{share:g}")
+    panel.xaxis.minorticks_off()
+    panel.axvline(1, color=COLOURS["ours"], linewidth=0.8, zorder=0)
+    ours = case.arms[0]
+    panel.set_title(f"{case.name}: ours = 1 is {ours.rate:,.0f} {ours.unit}/s", fontsize=11, loc="left")
+    panel.tick_params(labelsize=9)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def colour_of(arm: Arm) -> str:
+    ours, peers, no_loader = COLOURS.values()
+    return ours if is_ours(arm.name) else no_loader if needs_no_loader(arm.name) else peers

@@ -14,12 +14,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.figures import HEADINGS, Arm, Case, Line, cases_of, cells, is_ours, read_lines
+from benchmarks.figures import HEADINGS, Arm, Case, Line, cases_of, cells, is_ours, needs_no_loader, read_lines
 from benchmarks.harness import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 0.25  # part of a ratio that two quiet runs on one machine differ by, and no more
-NO_LOADER = ("floor", "ceiling", "one process", "in memory", "no hand-over")
 
 OPENING = """\
 # Performance
@@ -79,7 +78,7 @@ def main() -> int:
 
     draw(cases_of(new), asked.page.with_suffix(".png"))
     asked.page.write_text(page_of(new, asked.page.with_suffix(".png").name))
-    print(f"wrote {asked.page} and {asked.page.with_suffix('.png')}", file=sys.stderr)
+    print(f"wrote {asked.page} and {asked.page.with_suffix('.png').name}", file=sys.stderr)
     return 0
 
 
@@ -137,7 +136,7 @@ def summary(cases: list[Case]) -> str:
     """Return how ours stands to the best peer of each case, in a table."""
     rows = ["| | ours | the best of the peers | ours is |", "|---|---|---|---|"]
     for case in cases:
-        peers = [arm for arm in case.arms if not is_ours(arm.name) and not arm.name.startswith(NO_LOADER)]
+        peers = [arm for arm in case.arms if not is_ours(arm.name) and not needs_no_loader(arm.name)]
         if peers:
             best, ours = max(peers, key=lambda arm: arm.rate), case.arms[0]
             told = f"{case.name} | {ours.rate:,.0f} {ours.unit}/s | {best.name}: {best.rate:,.0f}"
