@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import repeat
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,8 @@ def ready_batch(work: Work) -> tuple[np.ndarray, np.ndarray]:
 
 @contextlib.contextmanager
 def ready_generator(work: Work) -> Iterator[tuple[Any, int]]:
-    yield repeat(ready_batch(work)), work.samples // work.rows
+    batch = ready_batch(work)
+    yield (batch for _ in count()), work.samples // work.rows
 
 
 @contextlib.contextmanager

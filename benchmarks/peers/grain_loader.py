@@ -1,8 +1,9 @@
 """Grain's `MapDataset` API, with two threads or two processes.
 
-Its best: `shuffle` by index, work before `batch`, whole batches made in threads (`ReadOptions`) or processes
-(`mp_prefetch`), and `repeat`, so that epochs flow into one another. For gathers ids are batched, and one gather is
-mapped over them. Where processes work, each has one thread to read ahead.
+Its best: `shuffle` by index, random numbers only where they are wanted, and `repeat`, so that epochs flow into one
+another. Threads make samples, which are batched behind them; processes (`mp_prefetch`) make whole batches, each with
+one thread to read ahead: the other way round is slower for both. For gathers ids are batched, and one gather is mapped
+over them.
 """
 
 from __future__ import annotations
@@ -25,15 +26,25 @@ def dataset(work: Work, *, processes: bool) -> Any:
     ids = ids.shuffle() if work.shuffled else ids
     ids = ids.repeat()
     if work.gathers:
-        batches = mapped(ids.batch(work.rows), work.batch, work)
+        batches = read(mapped(ids.batch(work.rows), work.batch, work), processes, work.prefetch)
+    elif processes:
+        batches = read(mapped(ids, work.sample, work).batch(work.rows), processes, work.prefetch)
     else:
-        batches = mapped(ids, work.sample, work).batch(work.rows)
-    ahead = max(1, work.prefetch // 2) if processes else work.prefetch
-    threads = grain.ReadOptions(num_threads=1 if processes else 2, prefetch_buffer_size=ahead)
-    batches = batches.to_iter_dataset(threads)
+        batches = read(mapped(ids, work.sample, work), processes, 2 * work.rows).batch(work.rows)
     if not processes:
         return batches
-    return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=2, per_worker_buffer_size=ahead))
+    return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=2, per_worker_buffer_size=work.prefetch // 2))
+
+
+def read(elements: Any, processes: bool, ahead: int) -> Any:
+    """Start the threads that read: two here, or one in each process."""
+    import grain
+
+    return elements.to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead // 2)
+        if processes
+        else grain.ReadOptions(num_threads=2, prefetch_buffer_size=ahead)
+    )
 
 
 def mapped(ids: Any, make: Any, work: Work) -> Any:
