@@ -31,23 +31,28 @@ def fitting(work: Work, fit_data: FitData, network: Callable[[], Any]) -> Drive:
     """Drive `fit`, and count the steps that it makes."""
 
     def drive(meter: Meter) -> None:
-        import keras
-
-        class Steps(keras.callbacks.Callback):  # type: ignore[misc]
-            def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-                meter.saw(min(work.rows, work.samples - batch * work.rows))
-                self.model.stop_training = meter.over
-                self.steps = batch + 1
-
-            def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-                wanted = work.samples // work.rows
-                assert meter.over or self.steps in (wanted, wanted + 1), f"an epoch had {self.steps} steps"
-                meter.epoch_ended()
-
         with fit_data(work) as (data, steps):
-            network().fit(data, steps_per_epoch=steps, epochs=1_000_000, verbose=0, callbacks=[Steps()])
+            network().fit(data, steps_per_epoch=steps, epochs=1_000_000, verbose=0, callbacks=[steps_of(work, meter)])
 
     return drive
+
+
+def steps_of(work: Work, meter: Meter) -> Any:
+    """Return a callback that tells a meter of the steps that `fit` makes, and ends it."""
+    import keras
+
+    class Steps(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            meter.saw(min(work.rows, work.samples - batch * work.rows))
+            self.model.stop_training = meter.over
+            self.steps = batch + 1
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            wanted = work.samples // work.rows
+            assert meter.over or self.steps in (wanted, wanted + 1), f"an epoch had {self.steps} steps"
+            meter.epoch_ended()
+
+    return Steps()
 
 
 def network(stride: int, work: Work, outputs: int, loss: str) -> Any:
@@ -109,7 +114,7 @@ CEILINGS: dict[str, FitData] = {
 
 
 def case(name: str, of: Case, work: Work, network: Callable[[], Any]) -> Case:
-    arms = [Arm(arm, fitting(work, fit_data, network), needs) for arm, (needs, _, fit_data) in LOADERS.items()]
+    arms = [Arm(arm, fitting(work, loader.fit_data, network), loader.needs) for arm, loader in LOADERS.items()]
     arms += [Arm(arm, fitting(work, fit_data, network)) for arm, fit_data in CEILINGS.items()]
     return Case(name, work.nbytes, work.rows, arms, prepare=of.prepare)
 

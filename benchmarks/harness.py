@@ -30,7 +30,7 @@ from benchmarks.arms import Arm, Case
 from benchmarks.figures import table_of
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 60.0  # seconds that an arm may take beyond its timed part, before it counts as hung
+PATIENCE = 45.0  # seconds that an arm may take beyond its timed part, before it counts as hung
 ATTEMPTS = 4  # at an arm that hangs
 CAPS = {
     "OMP_NUM_THREADS": "1",
@@ -155,14 +155,24 @@ def run_in_process(module: str, case: Case, arm: Arm, asked: argparse.Namespace)
             try:
                 ran.wait(PATIENCE + asked.seconds)
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(ran.pid, signal.SIGKILL)
-                ran.wait()
+                end_all(ran)
         if ran.returncode or not result.exists():
             last = "\n".join(errors.read_text(errors="replace").splitlines()[-15:])
             raise ArmFailed(f"{case.name}: {arm.name} ended with exit status {ran.returncode}\n{last}")
         found: dict[str, Any] = json.loads(result.read_text())
         return found
+
+
+def end_all(ran: subprocess.Popen[bytes]) -> None:
+    """End an arm with all that it started. Python's resource tracker outlives the polite way, and tidies up then."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(ran.pid, signal.SIGTERM)
+        for _ in range(30):
+            time.sleep(0.1)
+            ran.poll()
+            os.killpg(ran.pid, 0)
+        os.killpg(ran.pid, signal.SIGKILL)
+    ran.wait()
 
 
 def command_of(command: str, asked: argparse.Namespace) -> str:

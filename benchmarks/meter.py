@@ -16,10 +16,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import statistics
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -171,4 +173,11 @@ def main(module: str, case_name: str, arm_name: str, seconds: str, longest: str,
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    status = 0
+    try:
+        main(*sys.argv[1:])
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)  # what was measured is written; some libraries' threads hang where Python takes them down

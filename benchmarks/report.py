@@ -27,6 +27,12 @@ How fast batches arrive, ours and others', measured with the same work, the same
 This page is written by a program, and so are its figures: `make bench-all` measures everything and writes it anew.
 """
 
+NO_LOADER = """\
+Where we must lose: to whoever needs no loader, because the data is in memory or in one mapped file, and the work is next
+to nothing. Those arms are grey in the picture, and so are the bare processes that nobody reads: they say how far
+anybody can get. The sentence under each table names all that are faster than ours.
+"""
+
 METHOD = """\
 ## How it was measured
 
@@ -133,15 +139,18 @@ def words_of(benchmark: str) -> tuple[str, str]:
 
 
 def summary(cases: list[Case]) -> str:
-    """Return how ours stands to the best peer of each case, in a table."""
+    """Return how ours stands to the best peer of each case, in a table, and where it is behind, in words."""
     rows = ["| | ours | the best of the peers | ours is |", "|---|---|---|---|"]
+    behind = []
     for case in cases:
         peers = [arm for arm in case.arms if not is_ours(arm.name) and not needs_no_loader(arm.name)]
         if peers:
             best, ours = max(peers, key=lambda arm: arm.rate), case.arms[0]
             told = f"{case.name} | {ours.rate:,.0f} {ours.unit}/s | {best.name}: {best.rate:,.0f}"
             rows.append(f"| {told} | {case.ratio(best):.2g} x |")
-    return "\n".join(rows) + "\n"
+            behind += [f"{case.name} ({best.name})"] if case.ratio(best) < 1 else []
+    told = f"Where we lose to a peer: {'; '.join(behind)}." if behind else "No peer is ahead of ours here."
+    return "\n".join([*rows, "", told, NO_LOADER])
 
 
 def section(case: Case) -> str:

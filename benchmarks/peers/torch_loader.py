@@ -55,4 +55,6 @@ def epochs(work: Work) -> Epochs:
 
 @contextlib.contextmanager
 def fit_data(work: Work) -> Iterator[tuple[Any, None]]:
-    yield loader(work), None
+    batches = loader(work)
+    iter(batches)  # its workers are forked here, before TensorFlow is loaded: later on, such forks hang now and then
+    yield batches, None

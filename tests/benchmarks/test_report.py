@@ -56,6 +56,13 @@ def test_the_page_names_those_who_are_faster_than_ours():
 
     assert "Faster than ours: floor: 2 bare processes, 2 times." in page
     assert f"| volumes | 6,400 samples/s | {PEER}: 3,200 | 2 x |" in page
+    assert "No peer is ahead of ours here." in page  # a floor is nobody's choice
+
+
+def test_the_page_says_up_front_where_a_peer_is_ahead():
+    page = page_of([line(OURS, 3200), line(PEER, 6400)], "performance.png")
+
+    assert f"Where we lose to a peer: volumes ({PEER})." in page
 
 
 def test_the_page_says_when_on_what_with_which_versions_and_how_it_was_measured():
