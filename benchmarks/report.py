@@ -28,8 +28,8 @@ This page is written by a program, and so are its figures: `make bench-all` meas
 """
 
 NO_LOADER = """\
-Where we must lose: to whoever needs no loader, because the data is in memory or in one mapped file, and the work is next
-to nothing. Those arms are grey in the picture, and so are the bare processes that nobody reads: they say how far
+Where we must lose: to whoever needs no loader, because the data is in memory or in one mapped file, and the work is
+next to nothing. Those arms are grey in the picture, and so are the bare processes that nobody reads: they say how far
 anybody can get. The sentence under each table names all that are faster than ours.
 """
 
