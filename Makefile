@@ -26,7 +26,7 @@ test: install
 
 # Peers (gigabytes) go into an environment of their own. The short form takes some minutes, the long one two hours.
 bench: $(BENCH)/ready
-	$(BENCH)/bin/python -m benchmarks --seconds 0.5 --repeats 1 --longest 2
+	$(BENCH)/bin/python -m benchmarks --seconds 0.5 --repeats 1 --longest 1
 
 bench-all: $(BENCH)/ready
 	rm -f bench-all.jsonl
