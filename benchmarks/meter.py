@@ -1,6 +1,6 @@
 """What is measured in the process of an arm: rate, CPU, memory, the first batch, and the gap between epochs.
 
-    warm-up    at least WARM_UP_LEAST seconds, and on to the end of the first epoch, but no longer than `longest`
+    warm-up    from the first batch at least WARM_UP_LEAST seconds, and on to the end of the first epoch, but no longer than `longest`
     timed      rate: rows in so many seconds; CPU: user and system seconds of the whole process tree in that time
     lingering  only where no epoch ended in the timed part: on to the next end of one, but no longer than `longest`
     memory     PSS of the whole tree, the largest of some readings: shared memory is counted once
@@ -48,7 +48,7 @@ class Meter:
         self._seconds = seconds
         self._longest = longest
         self._phase = Phase.WARM_UP
-        self._began = self._phase_began = self._last = time.perf_counter()
+        self._phase_began = self._last = time.perf_counter()
         self._cpu = 0.0
         self._batches = self._epochs = 0
         self._at_boundary = False
@@ -82,6 +82,8 @@ class Meter:
         elif self._phase is Phase.WARM_UP:
             if not self._batches:
                 self.found["first_batch_seconds"] = took
+                self._begin(Phase.WARM_UP)  # its time counts from here, however long the start took
+                took = 0.0
             self._batches += batches
             begun = self._epochs or not self.has_epochs
             warm = begun and took >= WARM_UP_LEAST and self._batches >= WARM_UP_BATCHES
