@@ -24,7 +24,7 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# Peers (gigabytes) go into an environment of their own. The short form takes some minutes, the long one two hours.
+# Peers (gigabytes) go into an environment of their own. The short form takes minutes, the long one two hours.
 bench: $(BENCH)/ready
 	$(BENCH)/bin/python -m benchmarks --seconds 0.5 --repeats 1 --longest 1
 

@@ -1,8 +1,8 @@
 """What is measured in the process of an arm: rate, CPU, memory, the first batch, and the gap between epochs.
 
-    warm-up    from the first batch at least WARM_UP_LEAST seconds, and on to the end of the first epoch, but no longer than `longest`
+    warm-up    from the first batch on to the end of the epoch, WARM_UP_LEAST seconds or more, but at most `longest`
     timed      rate: rows in so many seconds; CPU: user and system seconds of the whole process tree in that time
-    lingering  only where no epoch ended in the timed part: on to the next end of one, but no longer than `longest`
+    lingering  only where no epoch ended in the timed part: on to the next end of one, but at most `longest` seconds
     memory     PSS of the whole tree, the largest of some readings: shared memory is counted once
 
 The gap at the end of an epoch is the time from its last batch to the first one of the next, less the median time
