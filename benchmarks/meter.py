@@ -2,6 +2,7 @@
 
     warm-up    from the first batch on to the end of the epoch, WARM_UP_LEAST seconds or more, but at most `longest`
     timed      rate: rows in so many seconds; CPU: user and system seconds of the whole process tree in that time
+               and how many cores others kept busy meanwhile: a run that was disturbed shows it
     lingering  only where no epoch ended in the timed part: on to the next end of one, but at most `longest` seconds
     memory     PSS of the whole tree, the largest of some readings: shared memory is counted once
 
@@ -49,7 +50,7 @@ class Meter:
         self._longest = longest
         self._phase = Phase.WARM_UP
         self._phase_began = self._last = time.perf_counter()
-        self._cpu = 0.0
+        self._cpu = self._busy = 0.0
         self._batches = self._epochs = 0
         self._at_boundary = False
         self._between: list[float] = []  # seconds from batch to batch
@@ -78,6 +79,8 @@ class Meter:
             if took >= self._seconds:
                 self.found["seconds"] = took
                 self.found["cpu_seconds"] = cpu_seconds() - self._cpu
+                others = busy_seconds() - self._busy - self.found["cpu_seconds"]
+                self.found["others_cores"] = max(0.0, others / took)
                 self._begin(Phase.LINGERING)
         elif self._phase is Phase.WARM_UP:
             if not self._batches:
@@ -89,7 +92,7 @@ class Meter:
             warm = begun and took >= WARM_UP_LEAST and self._batches >= WARM_UP_BATCHES
             if warm or took >= self._longest:
                 self.before_timing()
-                self._cpu = cpu_seconds()
+                self._cpu, self._busy = cpu_seconds(), busy_seconds()
                 self._begin(Phase.TIMED)
         elif self._phase is Phase.LINGERING:
             self._note(now - self._last)
@@ -131,6 +134,12 @@ def cpu_seconds() -> float:
         with contextlib.suppress(psutil.NoSuchProcess):
             spent += sum(process.cpu_times()[:4])  # user, system, and both of the children it has reaped
     return spent
+
+
+def busy_seconds() -> float:
+    """Return what all processes of the machine have used, whoever started them."""
+    times = psutil.cpu_times()
+    return sum(times[:8]) - times.idle - times.iowait  # without guests, which are counted as users already
 
 
 class PeakMemory:

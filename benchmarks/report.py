@@ -13,11 +13,13 @@ import ast
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from benchmarks.figures import HEADINGS, Arm, Case, Line, cases_of, cells, is_ours, needs_no_loader, read_lines
 from benchmarks.harness import PACKAGES
 
 ROOT = Path(__file__).parents[1]
+DISTURBED = 0.1  # cores
 TOLERANCE = 0.25  # part of a ratio that two quiet runs on one machine differ by, and no more
 
 OPENING = """\
@@ -123,7 +125,12 @@ def ratios(cases: list[Case]) -> Iterator[tuple[tuple[str, str, str], float]]:
 def page_of(lines: list[Line], picture: str) -> str:
     """Return the page."""
     cases = cases_of(lines)
-    parts = [OPENING, summary(cases), f"![Samples per second of each, relative to ours]({picture})\n"]
+    parts = [
+        OPENING,
+        f"{disturbance(lines)}\n",
+        summary(cases),
+        f"![Samples per second of each, relative to ours]({picture})\n",
+    ]
     for benchmark in dict.fromkeys(case.benchmark for case in cases):
         question, text = words_of(benchmark)
         parts.append(f"## {benchmark.partition('.')[2].capitalize()}\n\n**{question}**\n\n{text}\n")
@@ -149,7 +156,7 @@ def summary(cases: list[Case]) -> str:
             told = f"{case.name} | {ours.rate:,.0f} {ours.unit}/s | {best.name}: {best.rate:,.0f}"
             rows.append(f"| {told} | {case.ratio(best):.2g} x |")
             behind += [f"{case.name} ({best.name})"] if case.ratio(best) < 1 else []
-    told = f"Where we lose to a peer: {'; '.join(behind)}." if behind else "No peer is ahead of ours here."
+    told = f"Where we lose to a peer: {'; '.join(behind)}.\n" if behind else "No peer is ahead of ours here.\n"
     return "\n".join([*rows, "", told, NO_LOADER])
 
 
@@ -186,6 +193,17 @@ def method(lines: list[Line]) -> str:
         command="\n".join(commands),
         setting="\n".join(told),
     )
+
+
+def disturbance(lines: list[Line]) -> str:
+    """Return a sentence about what else the machine did."""
+    others = [line["others_cores"] for line in lines if "others_cores" in line]
+    if len(others) < len(lines):
+        return "**What else the machine did meanwhile was not recorded: these figures may be far off.**"
+    told = f"kept {median(others):.2f} cores busy meanwhile (median; at most {max(others):.2f})"
+    if median(others) > DISTURBED:
+        return f"**The machine was not left alone, and these figures are far off: others {told}.**"
+    return f"The machine was left alone: others {told}."
 
 
 def repeats_of(arms: list[Arm]) -> str:

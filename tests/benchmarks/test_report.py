@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[2]
 OURS, PEER, FLOOR = "loader-service, 2 workers", "tf.data, one endless iterator", "floor: 2 bare processes"
 
 
-def line(arm, rate, *, repeat=0, case="volumes", gap_ms=None):
+def line(arm, rate, *, repeat=0, case="volumes", gap_ms=None, others_cores=0.02):
     """A repeat of 3 s in which `rate` samples a second came, in batches of 64."""
     found = {"batches": 3 * rate // 64, "samples": 3 * rate, "seconds": 3.0, "cpu_seconds": 6.0, "pss_mib": 250.0}
+    found["others_cores"] = others_cores
     gap = {} if gap_ms is None else {"gap_ms": gap_ms, "longest_gap_ms": 2 * gap_ms}
     told = {"benchmark": "benchmarks.volumes", "case": case, "arm": arm, "repeat": repeat, "first_batch_seconds": 0.5}
     setting = {"date": "2026-01-02", "CPU": "A processor", "cores": "2", "numpy": "2.0.0", "command": "python -m this"}
@@ -71,6 +72,14 @@ def test_the_page_says_when_on_what_with_which_versions_and_how_it_was_measured(
     assert "One repeat of 3 s timed" in page
     for told in ("| date | 2026-01-02 |", "| CPU | A processor |", "| numpy | 2.0.0 |", "```text\npython -m this\n```"):
         assert told in page
+
+
+def test_the_page_says_whether_the_machine_was_left_alone():
+    quiet = page_of([line(OURS, 6400), line(PEER, 3200)], "performance.png")
+    disturbed = page_of([line(OURS, 6400), line(PEER, 3200, others_cores=1.5)], "performance.png")
+
+    assert "The machine was left alone: others kept 0.02 cores busy" in quiet
+    assert "**The machine was not left alone, and these figures are far off: others kept 0.76 cores busy" in disturbed
 
 
 def test_the_report_writes_the_page_and_its_picture(tmp_path):

@@ -1,10 +1,10 @@
-"""An arm that cheats is found out: the examiner's verdicts on small batches."""
+"""An arm that cheats is found out, and what is measured is told: small batches, and no library."""
 
 import numpy as np
 import pytest
 
 from benchmarks.examiner import Examiner
-from benchmarks.meter import Meter, Phase
+from benchmarks.meter import Meter
 from benchmarks.work import Work
 
 
@@ -69,6 +69,5 @@ def test_a_meter_measures_what_follows_the_warm_up_and_stops(nothing_left):
     assert found["samples"] == 64 * found["batches"] > 0
     assert found["seconds"] >= 0.2
     assert found["pss_mib"] > 1
-    assert meter._phase is Phase.OVER and {"gap_ms", "longest_gap_ms", "first_batch_seconds", "cpu_seconds"} <= set(
-        found
-    )
+    assert found["others_cores"] >= 0
+    assert {"gap_ms", "longest_gap_ms", "first_batch_seconds", "cpu_seconds"} <= set(found)
