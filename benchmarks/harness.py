@@ -79,6 +79,7 @@ def run(command: str, description: str, benchmarks: dict[str, list[Case]]) -> in
     parser.add_argument("--only", default="", metavar="TEXT", help="arms whose name contains it; ours in any case")
     parser.add_argument("--case", default="", metavar="TEXT", help="cases whose name contains it")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the arm that runs, as Ctrl-C does
     console = Console(width=None if sys.stdout.isatty() else 190)
     setting = {**describe_machine(), "command": command_of(command, asked)}
     console.print(*(f"{name} {text}" for name, text in setting.items()), sep="   ", highlight=False, soft_wrap=True)
