@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
 
-.PHONY: install demo test test-containers bench lock format clean
+.PHONY: install demo test test-containers bench bench-all lock format clean
 
 install: $(READY)
 
@@ -28,10 +28,14 @@ test: install
 test-containers: install
 	$(BIN)/python -m tests.containers.run
 
-# A short form: one repeat. Peers (PyTorch, hundreds of megabytes) go into an environment of their own.
+# Peers (gigabytes) go into an environment of their own. The short form takes minutes, the long one two hours.
 bench: $(BENCH)/ready
-	$(BENCH)/bin/python -m benchmarks.handover --repeats 1
-	$(BENCH)/bin/python -m benchmarks.volumes --repeats 1
+	$(BENCH)/bin/python -m benchmarks --seconds 0.5 --repeats 1 --longest 1
+
+bench-all: $(BENCH)/ready
+	rm -f bench-all.jsonl
+	$(BENCH)/bin/python -m benchmarks --seconds 3 --repeats 5 --json bench-all.jsonl
+	$(BENCH)/bin/python -m benchmarks.report bench-all.jsonl
 
 $(BENCH)/ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)

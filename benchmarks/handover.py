@@ -1,37 +1,26 @@
 """How much does the hand-over of one batch cost, where making it costs nothing?
 
-Method   A source whose rows are ready: a worker copies them to where the client reads them. 64 rows of 512 B (32 KiB)
-         and of 150,528 B (9.6 MB). Two workers, plain iteration; every reader looks at the first byte and at the
-         last. Each repeat of an arm is a new process: 1 s of warm-up, then 3 s timed; arms take turns; median of 3
-         (min..max). Prefetch 128 and 8 batches, for the queues of the others as well; one thread for each library.
-Machine  2 cores Intel Xeon 2.8 GHz, 24 GiB, Linux 6.18, Python 3.11                                   2026-11-21
-Result   batches/s          32 KiB                       9.6 MB
-         ours               32,943 (31,395..33,781)      1,608 (1,563..1,720)
-         numpy.copyto       913,623                      1,605 (1,576..1,646)    two processes, as many shared slots
-         Queue              23,448 (20,481..25,321)      42 (39..43)
-         ZeroMQ frames      66,454 (64,717..71,361)      377 (374..426)
-         DataLoader         1,001 (996..1,328)           239 (227..247)
-We lose  to a loop over an array that is in this process already; and, with small batches, to bare ZeroMQ frames: ours
-         are ordered, counted, made again where a worker dies, and take several messages.
-Not shown  reading and decoding, what a framework does with the batch, a reader that works while batches are made, more
-         than one reader. The large case is bound by memory. Our workers copy past the caches (GLIBC_TUNABLES, see
-         loader_service/pool/engine.py), the bare numpy.copyto does not: with it, that floor is 1.8 times higher.
+A source whose rows are ready: a worker copies them to where the client reads them. 64 rows of 512 B (32 KiB) and of
+150,528 B (9.6 MB); 128 and 8 batches ahead, for the queues of the others as well.
 
-    python -m benchmarks.handover --json handover.jsonl        (--seconds 3 --repeats 3)
+We lose to a loop over an array that is in this process already; and, with small batches, to bare ZeroMQ frames: ours
+are ordered, counted, made again where a worker dies, and take several messages. The large case is bound by memory. Our
+workers copy past the caches (GLIBC_TUNABLES, see loader_service/pool/engine.py), the bare `numpy.copyto` does not.
 """
 
 from __future__ import annotations
 
-import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Arm, Case, Counter, counted, fork, main, processes
+from benchmarks.arms import Arm, Batch, Case, Counter, Drive, Fill, counting, fork, processes, reading, shared_arrays
+from benchmarks.harness import main
+from benchmarks.peers import OURS
 
 ROWS = 64
 PREFETCH = {512: 128, 150_528: 8}  # row size -> batches asked for ahead: 4 MiB and 77 MB; the others queue as many
@@ -68,15 +57,24 @@ def ready_batch(row_nbytes: int) -> NDArray[np.uint8]:
     return np.full((ROWS, row_nbytes), 7, np.uint8)
 
 
-def touch(batch: Any) -> None:
-    """What every reader does with a batch: the first byte and the last one."""
-    assert batch[0, 0] + batch[-1, -1] == 14, "the bytes are those of the ready batch"
+class SameBytes:
+    """An examiner: the bytes are those of the ready batch."""
+
+    def saw(self, batch: Batch) -> None:
+        (x,) = batch
+        assert x.shape[0] == ROWS and x.dtype == np.uint8 and (x == 7).all(), "these are not the ready bytes"
+
+    def epoch_ended(self) -> None:
+        """Never said."""
+
+    def warm_up_ended(self) -> None:
+        """Every batch was looked at."""
 
 
 # -- the arms ------------------------------------------------------------------------------------------------------
 
 
-def ours(source: str, row_nbytes: int) -> Iterator[int]:
+def ours(source: str, row_nbytes: int) -> Iterator[Batch]:
     import loader_client
     from loader_service import Dataset
 
@@ -85,16 +83,13 @@ def ours(source: str, row_nbytes: int) -> Iterator[int]:
         stream = loader.stream(dataset, prefetch=PREFETCH[row_nbytes])
         while True:
             for batch in stream:
-                touch(batch["x"])
-                yield 1
+                yield (batch["x"],)
 
 
-def copyto(row_nbytes: int) -> Iterator[int]:
+def copyto(row_nbytes: int) -> Fill:
     """Two processes fill shared slots as fast as they can; nobody reads, nobody is told."""
     slots = PREFETCH[row_nbytes] + SPARE_SLOTS
-    arena = mmap.mmap(-1, slots * ROWS * row_nbytes)  # anonymous and shared, as a memfd's mapping
-    views = np.frombuffer(arena, np.uint8).reshape(slots, ROWS, row_nbytes)
-    views[:] = 0  # no page is touched for the first time later on
+    (views,) = shared_arrays(slots, ROWS, ((row_nbytes,), np.uint8))
 
     def fill(worker: int, made: Counter) -> None:
         ready = ready_batch(row_nbytes)
@@ -103,10 +98,10 @@ def copyto(row_nbytes: int) -> Iterator[int]:
                 np.copyto(views[slot], ready)
                 made.value += 1
 
-    return counted(fill, workers=2)
+    return fill
 
 
-def queue(row_nbytes: int) -> Iterator[int]:
+def queue(row_nbytes: int) -> Iterator[Batch]:
     """multiprocessing.Queue: the batch is pickled through a pipe."""
     batches = fork.Queue(PREFETCH[row_nbytes])
 
@@ -117,11 +112,10 @@ def queue(row_nbytes: int) -> Iterator[int]:
 
     with processes(put, put):
         while True:
-            touch(batches.get())
-            yield 1
+            yield (batches.get(),)
 
 
-def zeromq(row_nbytes: int) -> Iterator[int]:
+def zeromq(row_nbytes: int) -> Iterator[Batch]:
     """ZeroMQ frames over ipc, without copies on either side of the socket; each reader's queue holds the prefetch."""
     import zmq
 
@@ -140,11 +134,10 @@ def zeromq(row_nbytes: int) -> Iterator[int]:
             sock.setsockopt(zmq.RCVHWM, PREFETCH[row_nbytes] // 2)
             sock.bind(address)
             while True:
-                touch(np.frombuffer(sock.recv(copy=False), np.uint8).reshape(ROWS, row_nbytes))
-                yield 1
+                yield (np.frombuffer(sock.recv(copy=False), np.uint8).reshape(ROWS, row_nbytes),)
 
 
-def torch_loader(row_nbytes: int) -> Iterator[int]:
+def torch_loader(row_nbytes: int) -> Iterator[Batch]:
     """PyTorch's DataLoader: its own collate stacks the rows straight into a new shared segment for each batch."""
     import torch
     from torch.utils.data import DataLoader, Dataset
@@ -166,30 +159,35 @@ def torch_loader(row_nbytes: int) -> Iterator[int]:
     )
     while True:
         for batch in loader:
-            touch(batch.numpy())
-            yield 1
+            yield (batch.numpy(),)
 
 
-def nothing(row_nbytes: int) -> Iterator[int]:
+def nothing(row_nbytes: int) -> Iterator[Batch]:
     """The array is here: no second process could be faster."""
     ready = ready_batch(row_nbytes)
     while True:
-        touch(ready)
-        yield 1
+        yield (ready,)
+
+
+def endless(batches: Callable[[], Iterator[Batch]]) -> Drive:
+    """There are no epochs here: one that never ends."""
+    return reading(lambda: iter([batches()]), SameBytes(), has_epochs=False)
 
 
 def case(name: str, source: type[SameBatch]) -> Case:
     size = source.row_nbytes
     arms = [
-        Arm("loader-service, 2 workers", partial(ours, source.__name__, size)),
-        Arm("floor: 2 processes, numpy.copyto into as many shared slots", partial(copyto, size)),
-        Arm("multiprocessing.Queue, 2 processes", partial(queue, size)),
-        Arm("ZeroMQ ipc, frames, copy=False, 2 processes", partial(zeromq, size)),
-        Arm("PyTorch DataLoader, 2 workers", partial(torch_loader, size), needs="torch"),
-        Arm("no hand-over: a loop in one process", partial(nothing, size)),
+        Arm(OURS, endless(partial(ours, source.__name__, size))),
+        Arm("floor: 2 processes, numpy.copyto into as many shared slots", counting(partial(copyto, size), ROWS)),
+        Arm("multiprocessing.Queue, 2 processes", endless(partial(queue, size))),
+        Arm("ZeroMQ ipc, frames, copy=False, 2 processes", endless(partial(zeromq, size))),
+        Arm("PyTorch DataLoader, 2 workers", endless(partial(torch_loader, size)), needs="torch"),
+        Arm("no hand-over: a loop in one process", endless(partial(nothing, size))),
     ]
-    return Case(name, nbytes=ROWS * size, rows=ROWS, arms=arms, remarks={"prefetch": PREFETCH[size]})
+    return Case(f"hand-over, {name}", ROWS * size, ROWS, arms, "batches", {"prefetch": PREFETCH[size]})
 
+
+CASES = [case("32 KiB", Small), case("9.6 MB", Large)]
 
 if __name__ == "__main__":
-    main("benchmarks.handover", __doc__ or "", [case("32 KiB", Small), case("9.6 MB", Large)])
+    main("benchmarks.handover", __doc__ or "", CASES)

@@ -1,0 +1,11 @@
+"""All benchmarks, one after the other: `python -m benchmarks --json FILE`."""
+
+from importlib import import_module
+
+from benchmarks.harness import run
+
+MODULES = [f"benchmarks.{name}" for name in ("volumes", "photos", "arrays", "table", "fit", "handover")]
+
+if __name__ == "__main__":
+    cases = {module: import_module(module).CASES for module in MODULES}
+    raise SystemExit(run("benchmarks", "All benchmarks.", cases))

@@ -1,0 +1,128 @@
+"""The data of all workloads: made once, into one folder, and read from there ever after.
+
+    volumes/ID.npy, volumes.npy     4,096 of 32 x 32 x 32 x 1 float32; the first number of each is its own number
+    photos/CLASS/NUMBER.jpg         2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten classes
+    arrays.npy                      20,000 of 64 x 64 x 3 uint8
+    table.npy                       1,000,000 rows of 32 float32; the first number of each is its own number
+
+Photos are cut out of the pictures that scikit-image and scikit-learn bring along, at random places and scales,
+mirrored, brighter or darker, so that no two are alike. The page cache is warm: a run reads what was just written, or
+what the warm-up has read.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(os.environ.get("BENCHMARKS_DATA", Path(tempfile.gettempdir()) / "loader-service-benchmarks"))
+CLASSES = 10
+
+VOLUMES = 4096
+VOLUME_SHAPE = (32, 32, 32, 1)
+PHOTOS = 2000
+PHOTO_BYTES = range(60_000, 110_001)
+ARRAYS = (20_000, 64, 64, 3)
+TABLE = (1_000_000, 32)
+
+
+def volume(number: int) -> Path:
+    return FOLDER / "volumes" / f"id-{number}.npy"
+
+
+def photo(number: int) -> Path:
+    """Return where a photo is: those of a class lie together, as a sorted listing has them."""
+    each = PHOTOS // CLASSES
+    return FOLDER / "photos" / f"class-{number // each}" / f"{number % each:04}.jpg"
+
+
+def make_volumes() -> None:
+    _once(FOLDER / "volumes.npy", _write_volumes)
+
+
+def make_photos() -> None:
+    _once(FOLDER / "photos.made", _write_photos)
+
+
+def make_arrays() -> None:
+    _once(FOLDER / "arrays.npy", _write_arrays)
+
+
+def make_table() -> None:
+    _once(FOLDER / "table.npy", _write_table)
+
+
+def _once(made: Path, write: Callable[[Path], None]) -> None:
+    """Write what is not there; what was broken off half-way is written again."""
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        part = made.with_name(f"part-{made.name}")
+        write(part)
+        part.rename(made)
+
+
+def _write_volumes(packed: Path) -> None:
+    volumes = np.random.default_rng(7).standard_normal((VOLUMES, *VOLUME_SHAPE), np.float32)
+    volumes[:, 0, 0, 0, 0] = np.arange(VOLUMES)
+    volume(0).parent.mkdir(exist_ok=True)
+    for number, values in enumerate(volumes):
+        np.save(volume(number), values)
+    np.save(packed, volumes)
+
+
+def _write_arrays(path: Path) -> None:
+    np.save(path, np.random.default_rng(7).integers(0, 256, ARRAYS, np.uint8))
+
+
+def _write_table(path: Path) -> None:
+    table = np.random.default_rng(7).standard_normal(TABLE, np.float32)
+    table[:, 0] = np.arange(len(table))
+    np.save(path, table)
+
+
+def _write_photos(made: Path) -> None:
+    import cv2
+    from skimage import data as scikit_image
+    from sklearn.datasets import load_sample_images
+
+    shipped = [scikit_image.astronaut(), scikit_image.cat(), scikit_image.coffee(), scikit_image.rocket()]
+    pictures = [*shipped, *load_sample_images().images]
+    for number in range(PHOTOS):
+        rng = np.random.default_rng((7, number))
+        path = photo(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = _variation(pictures[rng.integers(len(pictures))], rng)
+        path.write_bytes(_encoded(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)))
+    made.write_text(f"{PHOTOS} photos\n")
+
+
+def _variation(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    import cv2
+
+    height, width = int(rng.integers(345, 406)), int(rng.integers(460, 541))
+    scale = min(picture.shape[0] / height, picture.shape[1] / width) * rng.uniform(0.7, 1.0)
+    rows, columns = int(height * scale), int(width * scale)
+    top = int(rng.integers(picture.shape[0] - rows + 1))
+    left = int(rng.integers(picture.shape[1] - columns + 1))
+    part = picture[top : top + rows, left : left + columns]
+    part = cv2.resize(part[:, ::-1] if rng.random() < 0.5 else part, (width, height), interpolation=cv2.INTER_CUBIC)
+    grain = rng.normal(0, 4, part.shape)  # what a sensor adds, and an enlarged picture has lost
+    return np.clip(part * rng.uniform(0.7, 1.3) + grain, 0, 255).astype(np.uint8)
+
+
+def _encoded(picture: np.ndarray) -> bytes:
+    """Encode in the quality that makes the file neither too small nor too large."""
+    import cv2
+
+    low, high = 40, 100
+    while low < high:
+        quality = (low + high) // 2
+        encoded = bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+        if len(encoded) in PHOTO_BYTES:
+            return encoded
+        low, high = (quality + 1, high) if len(encoded) < PHOTO_BYTES.start else (low, quality)
+    raise ValueError(f"no quality makes a file of {PHOTO_BYTES.start:,} to {PHOTO_BYTES.stop:,} bytes of this picture")

@@ -1,0 +1,55 @@
+"""The peers, one a file: each in the idiom that its own documentation calls the best, with two workers.
+
+A file says in its first lines why its idiom is the best one. `epochs(work)` yields epochs of (x, y); `fit_data(work)`
+is open while `fit` runs, and gives what `fit` takes and the steps of an epoch, where that must be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple
+
+from benchmarks.arms import Arm, Epochs, reading
+from benchmarks.examiner import Examiner
+from benchmarks.peers import bare, dali, grain_loader, keras_dataset, ours, tf_data, torch_loader
+from benchmarks.work import Work
+
+OURS = "loader-service, 2 workers"
+
+
+class Loader(NamedTuple):
+    """A peer, or one of its ways; `needs` names a module that may be missing."""
+
+    needs: str | None
+    epochs: Callable[[Work], Epochs]
+    fit_data: Callable[[Work], AbstractContextManager[tuple[Any, int | None]]]
+
+
+def loader(needs: str | None, peer: Any, **way: bool) -> Loader:
+    return Loader(needs, partial(peer.epochs, **way), partial(peer.fit_data, **way))
+
+
+LOADERS = {
+    OURS: loader(None, ours),
+    "Keras PyDataset, 2 processes": loader("keras", keras_dataset, processes=True),
+    "Keras PyDataset, 2 threads": loader("keras", keras_dataset, processes=False),
+    "tf.data, one endless iterator": loader("tensorflow", tf_data, endless=True),
+    "tf.data, an iterator per epoch": loader("tensorflow", tf_data, endless=False),
+    "PyTorch DataLoader, 2 workers": loader("torch", torch_loader),
+    "Grain, 2 threads": loader("grain", grain_loader, processes=False),
+    "Grain, 2 processes": loader("grain", grain_loader, processes=True),
+    "NVIDIA DALI on the CPU, 2 threads": loader("nvidia", dali),
+}
+
+
+def arms_of(work: Work) -> list[Arm]:
+    """Return every way there is to do this work: ours first, then the peers, then without a loader."""
+    arms = [
+        Arm(name, reading(partial(loader.epochs, work), Examiner(work)), loader.needs)
+        for name, loader in LOADERS.items()
+    ]
+    arms.append(Arm("one process, in line", reading(partial(bare.in_line, work), Examiner(work))))
+    arms.append(Arm("floor: 2 bare processes, nobody reads", bare.floor(work)))
+    return arms

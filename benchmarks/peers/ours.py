@@ -1,0 +1,27 @@
+"""loader-service: a private daemon with two workers, plain iteration or `fit`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.arms import Epochs
+from benchmarks.work import Work
+
+
+def epochs(work: Work) -> Epochs:
+    import loader_client
+
+    with loader_client.connect(workers=2) as loader:
+        stream = loader.stream(work.dataset(), prefetch=work.prefetch)
+        while True:
+            yield (tuple(batch.values()) for batch in stream)
+
+
+@contextlib.contextmanager
+def fit_data(work: Work) -> Iterator[tuple[Any, None]]:
+    import loader_client
+
+    with loader_client.connect(workers=2) as loader:
+        yield loader.stream(work.dataset(), prefetch=work.prefetch).keras(), None

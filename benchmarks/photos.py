@@ -1,0 +1,181 @@
+"""How fast do photos come from class folders: for training, cropped and mirrored at random, and for evaluation?
+
+2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten folders; batches of 64 as uint8. Training: a random part of 8 to
+100 percent of the picture, scaled to 224 x 224, mirrored half of the time, shuffled. Evaluation: the whole picture
+decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly.
+Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
+
+tf.data and DALI decode only the part that is cropped out. The floor decodes the whole picture, since no Python package
+offers that part alone: whoever does it natively may be above the floor.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import data
+from benchmarks.arms import Case
+from benchmarks.harness import main
+from benchmarks.peers import arms_of
+from benchmarks.work import Ids, Work
+
+SIZE = 224
+SCALE = (0.08, 1.0)  # part of the picture's area
+RATIO = (3 / 4, 4 / 3)
+TOLERANCE = 8.0  # levels of 256, on average: what interpolations and decoders may differ by
+PATHS = [str(data.photo(number)) for number in range(data.PHOTOS)]
+LABELS = np.arange(data.PHOTOS) // (data.PHOTOS // data.CLASSES)
+
+
+class Photos(Work):
+    """What both cases have in common; photos are recognised by their class."""
+
+    samples = data.PHOTOS
+    rows = 64
+    x = ((SIZE, SIZE, 3), np.uint8)
+    y = ((), np.int64)
+
+    def sample(self, i: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        x = np.empty(*self.x)
+        self.write(i, rng, x)
+        return x, LABELS[i]
+
+    def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def fill(self, ids: Ids, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> None:
+        for row, i in enumerate(ids.tolist()):
+            self.write(i, rng, x[row])
+        np.take(LABELS, ids, out=y)
+
+    def tf_columns(self) -> tuple[Any, ...]:
+        return PATHS, LABELS
+
+    def identities(self, x: np.ndarray, y: np.ndarray) -> NDArray[np.int64]:
+        return y
+
+    def all_identities(self) -> NDArray[np.int64]:
+        return LABELS
+
+
+class Train(Photos):
+    random = True
+
+    def dataset(self) -> Any:
+        from loader_service import Dataset
+
+        photos = Dataset.from_image_folder(data.FOLDER / "photos")
+        return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=7).batch(self.rows)
+
+    def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
+        import cv2
+
+        picture = decoded(i)
+        top, left, height, width = random_box(*picture.shape[:2], rng)
+        part = picture[top : top + height, left : left + width]
+        cv2.resize(part, (SIZE, SIZE), dst=x, interpolation=cv2.INTER_LINEAR)
+        if rng.random() < 0.5:
+            cv2.flip(x, 1, dst=x)
+
+    def tf_sample(self, path: Any, label: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        encoded = tf.io.read_file(path)
+        box = tf.zeros((1, 0, 4))
+        begin, size, _ = tf.image.sample_distorted_bounding_box(
+            tf.io.extract_jpeg_shape(encoded),
+            box,
+            area_range=SCALE,
+            aspect_ratio_range=RATIO,
+            use_image_if_no_bounding_boxes=True,
+        )
+        window = tf.stack([begin[0], begin[1], size[0], size[1]])
+        part = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+        x = tf.image.resize(part, (SIZE, SIZE))
+        x = tf.image.random_flip_left_right(tf.cast(tf.round(x), tf.uint8))
+        return tf.ensure_shape(x, self.x[0]), label
+
+    def dali(self) -> tuple[Any, Any]:
+        from nvidia.dali import fn, types
+
+        encoded, label = fn.readers.file(files=PATHS, labels=LABELS.tolist(), shuffle_after_epoch=True)
+        part = fn.decoders.image_random_crop(encoded, random_area=list(SCALE), random_aspect_ratio=list(RATIO))
+        x = fn.resize(part, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False)
+        return fn.flip(x, horizontal=fn.random.coin_flip()), fn.cast(label, dtype=types.INT64)
+
+    def examine(self, position: int, ids: NDArray[np.int64], x: np.ndarray, y: np.ndarray) -> None:
+        off = np.abs(x.mean((0, 1, 2)) - usual_levels())
+        assert off.max() < 4 * TOLERANCE, f"red, green, blue are {off.round(1)} levels off what they are in all photos"
+
+
+class Evaluate(Photos):
+    shuffled = False
+
+    def dataset(self) -> Any:
+        from loader_service import Dataset
+
+        return Dataset.from_image_folder(data.FOLDER / "photos").resize(SIZE, SIZE).batch(self.rows)
+
+    def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
+        import cv2
+
+        cv2.resize(decoded(i), (SIZE, SIZE), dst=x, interpolation=cv2.INTER_LINEAR)
+
+    def tf_sample(self, path: Any, label: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        # Its own default is a faster and less exact transform: nobody else's.
+        picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method="INTEGER_ACCURATE")
+        x = tf.cast(tf.round(tf.image.resize(picture, (SIZE, SIZE))), tf.uint8)
+        return tf.ensure_shape(x, self.x[0]), label
+
+    def dali(self) -> tuple[Any, Any]:
+        from nvidia.dali import fn, types
+
+        encoded, label = fn.readers.file(files=PATHS, labels=LABELS.tolist())
+        picture = fn.decoders.image(encoded)
+        x = fn.resize(picture, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False)
+        return x, fn.cast(label, dtype=types.INT64)
+
+    def examine(self, position: int, ids: NDArray[np.int64], x: np.ndarray, y: np.ndarray) -> None:
+        off = np.abs(x[0].astype(np.int16) - self.sample(position, np.random.default_rng())[0]).mean()
+        assert off < TOLERANCE, f"photo {position} is {off:.1f} levels off what OpenCV makes of it"
+
+
+def decoded(i: int) -> np.ndarray:
+    import simplejpeg
+
+    with open(PATHS[i], "rb", buffering=0) as file:
+        return simplejpeg.decode_jpeg(file.read(), "RGB")
+
+
+def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Return top, left, height, width of a part: drawn as torchvision does, ten times at most."""
+    for _ in range(10):
+        area = height * width * rng.uniform(*SCALE)
+        ratio = np.exp(rng.uniform(*np.log(RATIO)))
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+@cache
+def usual_levels() -> np.ndarray:
+    """Return the mean of red, green and blue over some photos."""
+    return np.mean([decoded(i).mean((0, 1)) for i in range(0, data.PHOTOS, 50)], axis=0)
+
+
+TRAIN, EVALUATE = Train(), Evaluate()
+CASES = [
+    Case("photos, training", TRAIN.nbytes, TRAIN.rows, arms_of(TRAIN), prepare=data.make_photos),
+    Case("photos, evaluation", EVALUATE.nbytes, EVALUATE.rows, arms_of(EVALUATE), prepare=data.make_photos),
+]
+
+if __name__ == "__main__":
+    main("benchmarks.photos", __doc__ or "", CASES)

@@ -1,0 +1,55 @@
+"""The picture on docs/performance.md: a panel for each case, a bar for each arm, its rate relative to ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import Arm, Case, is_ours, needs_no_loader
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 2
+COLOURS = {"ours": "#1b6ca8", "peers": "#c8803c", "no loader: bare processes, in line, ceilings": "#a8a8a8"}
+
+
+def draw(cases: list[Case], path: Path) -> None:
+    """Write the picture: the same scale in all panels, logarithmic, a line where ours is."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    rows = -(-len(cases) // COLUMNS)
+    bars = [max(len(case.arms) for case in cases[row * COLUMNS : (row + 1) * COLUMNS]) for row in range(rows)]
+    figure = Figure(figsize=(15, 0.25 * sum(bars) + 0.9 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False, height_ratios=bars).ravel()
+    shares = [1 / case.ratio(arm) for case in cases for arm in case.arms]
+    for case, panel in zip(cases, panels, strict=False):
+        draw_case(case, panel)
+        panel.set_xlim(min(shares) / 1.5, max(shares) * 4)
+    for panel in panels[len(cases) :]:
+        panel.axis("off")
+    patches = [Patch(color=colour, label=label) for label, colour in COLOURS.items()]
+    figure.legend(handles=patches, loc="outside upper center", ncols=len(patches), frameon=False)
+    figure.savefig(path, dpi=100)
+
+
+def draw_case(case: Case, panel: Axes) -> None:
+    """Draw the fastest arm at the top."""
+    arms = sorted(case.arms, key=lambda arm: arm.rate)
+    shares = [1 / case.ratio(arm) for arm in arms]
+    drawn = panel.barh([arm.name for arm in arms], shares, color=[colour_of(arm) for arm in arms], height=0.7)
+    panel.bar_label(drawn, [f"{share:.2g}" for share in shares], fontsize=9, padding=3)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter(lambda share, _: f"{share:g}")
+    panel.xaxis.minorticks_off()
+    panel.axvline(1, color=COLOURS["ours"], linewidth=0.8, zorder=0)
+    ours = case.arms[0]
+    panel.set_title(f"{case.name}: ours = 1 is {ours.rate:,.0f} {ours.unit}/s", fontsize=11, loc="left")
+    panel.tick_params(labelsize=9)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def colour_of(arm: Arm) -> str:
+    ours, peers, no_loader = COLOURS.values()
+    return ours if is_ours(arm.name) else no_loader if needs_no_loader(arm.name) else peers

@@ -1,0 +1,99 @@
+"""A workload, said once: what a sample is, how it is made in plain Python, and how a batch is recognised as right.
+
+The peers (benchmarks/peers) take from it what their idiom needs: those that run Python get `sample` or `batch`, our
+service gets a `Dataset`, tf.data and DALI get operations of their own, and the floor gets `fill`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from loader_service import Dataset
+
+Field = tuple[tuple[int, ...], Any]  # shape without the batch axis, dtype
+Ids = NDArray[np.int64]
+
+
+class Work:
+    """What every arm of a case must do. Subclasses live in the workload's file; they are small, and may be pickled."""
+
+    samples: int
+    rows: int  # of a batch
+    x: Field
+    y: Field
+    prefetch = 10  # batches ahead, for all: it is Keras' own default
+    shuffled = True
+    random = False  # whether the work draws random numbers
+    gathers = False  # whether a whole batch is read by one gather: then those who can are given ids of batches
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a batch."""
+        sizes = (np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for shape, dtype in (self.x, self.y))
+        return self.rows * sum(sizes)
+
+    def order(self, seed: int, epoch: int) -> Ids:
+        """Return the ids of an epoch."""
+        return np.random.default_rng((seed, epoch)).permutation(self.samples) if self.shuffled else self.in_order()
+
+    def in_order(self) -> Ids:
+        return np.arange(self.samples)
+
+    # -- the work, in each one's words -----------------------------------------------------------------------
+
+    def dataset(self) -> Dataset:
+        """Return ours."""
+        raise NotImplementedError
+
+    def sample(self, i: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        """Return one sample, as a good Python programmer would make it."""
+        raise NotImplementedError
+
+    def batch(self, ids: Ids, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return a batch, likewise."""
+        x, y = (np.empty((len(ids), *shape), dtype) for shape, dtype in (self.x, self.y))
+        for row, i in enumerate(ids):
+            x[row], y[row] = self.sample(i, rng)
+        return x, y
+
+    def fill(self, ids: Ids, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> None:
+        """Write a batch into arrays that are there, by as few calls as we know how to."""
+        raise NotImplementedError
+
+    def tf_columns(self) -> tuple[Any, ...]:
+        """Return what tf.data holds of each sample: a path, a label."""
+        raise NotImplementedError
+
+    def tf_sample(self, *columns: Any) -> tuple[Any, Any]:
+        """Return one sample by TensorFlow's operations."""
+        raise NotImplementedError
+
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays to gather from, where the work gathers."""
+        raise NotImplementedError
+
+    def tf_batch(self, ids: Any) -> tuple[Any, Any]:
+        """Return a batch by TensorFlow's operations, where the work gathers."""
+        raise NotImplementedError
+
+    def dali(self) -> tuple[Any, Any]:
+        """Return the outputs of a DALI pipeline, inside its `with` block."""
+        raise NotImplementedError
+
+    # -- what is right ---------------------------------------------------------------------------------------
+
+    def identities(self, x: np.ndarray, y: np.ndarray) -> NDArray[np.int64]:
+        """Return a number for each row that tells which sample it is, or of which class."""
+        raise NotImplementedError
+
+    def all_identities(self) -> NDArray[np.int64]:
+        """Return those of all samples, in the order of the source."""
+        return self.in_order()
+
+    def examine(self, position: int, ids: NDArray[np.int64], x: np.ndarray, y: np.ndarray) -> None:
+        """Fail if these rows, the first of which is at that position of the epoch, do not hold what those ids say."""
+        raise NotImplementedError

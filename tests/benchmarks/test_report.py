@@ -1,0 +1,141 @@
+"""The report's rules, on a few lines written by hand; no timing is made here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.figures import cases_of, cells
+from benchmarks.report import page_of
+
+ROOT = Path(__file__).parents[2]
+OURS, PEER, FLOOR = "loader-service, 2 workers", "tf.data, one endless iterator", "floor: 2 bare processes"
+
+
+def line(arm, rate, *, repeat=0, case="volumes", gap_ms=None, others_cores=0.02):
+    """A repeat of 3 s in which `rate` samples a second came, in batches of 64."""
+    found = {"batches": 3 * rate // 64, "samples": 3 * rate, "seconds": 3.0, "cpu_seconds": 6.0, "pss_mib": 250.0}
+    found["others_cores"] = others_cores
+    gap = {} if gap_ms is None else {"gap_ms": gap_ms, "longest_gap_ms": 2 * gap_ms}
+    told = {"benchmark": "benchmarks.volumes", "case": case, "arm": arm, "repeat": repeat, "first_batch_seconds": 0.5}
+    setting = {"date": "2026-01-02", "CPU": "A processor", "cores": "2", "numpy": "2.0.0", "command": "python -m this"}
+    return {**found, **gap, **told, "unit": "samples", "nbytes": 8_000_000, "rows": 64, **setting}
+
+
+def written(path, *lines):
+    path.write_text("".join(json.dumps(told) + "\n" for told in lines))
+    return path
+
+
+def report(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.report", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_table_shows_medians_spreads_and_how_many_times_faster_ours_is():
+    lines = [line(OURS, 640 * rate, repeat=n) for n, rate in enumerate((10, 30, 20))]
+    (case,) = cases_of([line(PEER, 6400, gap_ms=12.34), *lines])
+    ours, peer = case.arms
+
+    assert (ours.name, peer.name) == (OURS, PEER)
+    assert cells(case, ours) == ["12,800 (6,400..19,200)", "1.60", "0.156", "250", "0.5", "", ""]
+    assert cells(case, peer) == ["6,400", "0.80", "0.312", "250", "0.5", "12.3 (24.7)", "2 x"]
+
+
+def test_the_page_names_those_who_are_faster_than_ours():
+    page = page_of([line(OURS, 6400), line(PEER, 3200), line(FLOOR, 12800)], "performance.png")
+
+    assert "Faster than ours: floor: 2 bare processes, 2 times." in page
+    assert f"| volumes | 6,400 samples/s | {PEER}: 3,200 | 2 x |" in page
+    assert "No peer is ahead of ours here." in page  # a floor is nobody's choice
+
+
+def test_the_page_says_up_front_where_a_peer_is_ahead():
+    page = page_of([line(OURS, 3200), line(PEER, 6400)], "performance.png")
+
+    assert f"Where we lose to a peer: volumes ({PEER})." in page
+
+
+def test_the_page_says_when_on_what_with_which_versions_and_how_it_was_measured():
+    page = page_of([line(OURS, 6400), line(PEER, 3200)], "performance.png")
+
+    assert "One repeat of 3 s timed" in page
+    for told in ("| date | 2026-01-02 |", "| CPU | A processor |", "| numpy | 2.0.0 |", "```text\npython -m this\n```"):
+        assert told in page
+
+
+def test_the_page_says_whether_the_machine_was_left_alone():
+    quiet = page_of([line(OURS, 6400), line(PEER, 3200)], "performance.png")
+    disturbed = page_of([line(OURS, 6400), line(PEER, 3200, others_cores=1.5)], "performance.png")
+
+    assert "The machine was left alone: others kept 0.02 cores busy" in quiet
+    assert "**The machine was not left alone, and these figures are far off: others kept 0.76 cores busy" in disturbed
+
+
+def test_the_report_writes_the_page_and_its_picture(tmp_path):
+    figures = written(tmp_path / "new.jsonl", line(OURS, 6400), line(PEER, 3200), line(OURS, 640, case="packed"))
+
+    ran = report(str(figures), "--page", str(tmp_path / "page.md"))
+
+    assert ran.returncode == 0, ran.stderr
+    assert "](page.png)" in (tmp_path / "page.md").read_text()
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lines_without_figures_of_ours_are_refused():
+    with pytest.raises(ValueError, match="case 'volumes' has no figures of loader-service"):
+        cases_of([line(PEER, 3200)])
+
+
+def test_a_ratio_that_fell_is_named_and_the_exit_status_is_1(tmp_path):
+    """Ours is twice as fast as before, on a faster machine; the peer has become five times as fast."""
+    old = written(tmp_path / "old.jsonl", line(OURS, 6400), line(PEER, 3200), line(FLOOR, 12800))
+    new = written(tmp_path / "new.jsonl", line(OURS, 12800), line(PEER, 16000), line(FLOOR, 25600))
+
+    ran = report(str(new), "--against", str(old))
+
+    assert ran.returncode == 1
+    assert ran.stdout == f"volumes: {OURS} was 2.00 x {PEER}, is 0.80 x: fell by 60%\n"
+
+
+def test_a_slower_machine_is_no_regression(tmp_path):
+    old = written(tmp_path / "old.jsonl", line(OURS, 6400), line(PEER, 3200))
+    new = written(tmp_path / "new.jsonl", line(OURS, 640), line(PEER, 320))
+
+    assert report(str(new), "--against", str(old)).returncode == 0
+
+
+def test_the_tolerance_can_be_chosen(tmp_path):
+    old = written(tmp_path / "old.jsonl", line(OURS, 6400), line(PEER, 3200))
+    new = written(tmp_path / "new.jsonl", line(OURS, 5760), line(PEER, 3200))  # 10% less
+
+    assert report(str(new), "--against", str(old)).returncode == 0
+    assert report(str(new), "--against", str(old), "--tolerance", "0.05").returncode == 1
+
+
+def test_a_peer_that_is_missing_now_is_told(tmp_path):
+    old = written(tmp_path / "old.jsonl", line(OURS, 6400), line(PEER, 3200), line(FLOOR, 12800))
+    new = written(tmp_path / "new.jsonl", line(OURS, 6400), line(FLOOR, 12800))
+
+    ran = report(str(new), "--against", str(old))
+
+    assert ran.returncode == 0
+    assert f"not measured any more: volumes: {OURS} against {PEER}" in ran.stderr
+
+
+def test_files_without_anything_in_common_are_an_error_of_their_own(tmp_path):
+    """A gate that compared nothing has not passed."""
+    old = written(tmp_path / "old.jsonl", line(OURS, 6400), line(PEER, 3200))
+    new = written(tmp_path / "new.jsonl", line(OURS, 6400, case="packed"), line(PEER, 3200, case="packed"))
+
+    assert report(str(new), "--against", str(old)).returncode == 2
