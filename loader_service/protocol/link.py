@@ -49,6 +49,11 @@ class Link:
             raise NoDaemon(
                 f"no daemon answers at {address}. Start one with `loader-service start --address {address}`."
             ) from error
+        except PermissionError as error:
+            raise AddressError(
+                f"the address {address} belongs to another user, and you are uid {os.getuid()}: "
+                "a daemon serves its own user only; containers must run as the same one."
+            ) from error
         except OSError as error:
             raise DaemonLost(f"the daemon at {address} does not accept connections: {error}") from error
         with contextlib.ExitStack() as undo:
