@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from loader_client.keras_adapter import StreamAdapter
+    from loader_client.row_weights import ClassWeights
+    from loader_client.torch_adapter import TorchDataset
 
 STATE_VERSION = 1
 
@@ -29,6 +31,7 @@ class Stream:
     def __init__(self, supply: Supply) -> None:
         self._supply = supply
         self._cursor = 0  # the batch that is handed out next
+        self._broken_off = False
         self._closed = False
         weakref.finalize(self, supply.close).atexit = False
 
@@ -95,16 +98,20 @@ class Stream:
         return _Epoch(self, end)
 
     def take(self, n: int, cycle: Cycle = None) -> Batch:
-        """Return batch `n` and move the cursor behind it.
+        """Return batch `n` and move the cursor behind it; `cycle` as in `peek`."""
+        batch = self.peek(n, cycle)
+        self.move(n + 1)
+        return batch
+
+    def peek(self, n: int, cycle: Cycle = None) -> Batch:
+        """Return batch `n`; the cursor stays where it is.
 
         Args:
-            cycle: First and last number, where the stream goes over the same batches again and again.
+            cycle: First and last number, where one goes over the same batches again and again.
         """
         if self._closed:
             raise StreamClosed("the stream was closed: open another with loader.stream(dataset)")
-        batch = self._supply.take(n, cycle)
-        self._cursor = n + 1
-        return batch
+        return self._supply.take(n, cycle)
 
     def generator(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Iterator[Any]:
         """Yield (x, y), or (x, y, w), for ever: epoch after epoch, from the cursor on."""
@@ -117,9 +124,21 @@ class Stream:
 
         Tensors lie over the shared memory; nothing is copied.
         """
-        from loader_client.tensorflow_adapter import dataset_of
+        from loader_client.tensorflow_adapter import dataset_of, signature_of
 
-        return dataset_of(lambda: iter(self), self.spec, self.roles(inputs, targets, weights))
+        roles = self.roles(inputs, targets, weights)
+        return dataset_of(lambda: map(roles.arrange, self), signature_of(self, roles), len(self))
+
+    def torch(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> TorchDataset:
+        """Return a torch `IterableDataset` of (x, y), or (x, y, w): each pass over it is one epoch, from the cursor on.
+
+        Tensors are writable copies, in pinned memory where CUDA is available. For
+        `DataLoader(..., batch_size=None, num_workers=0)`.
+        """
+        from loader_client.torch_adapter import TorchDataset, tensor_of
+
+        roles = self.roles(inputs, targets, weights)
+        return TorchDataset(lambda: (roles.arrange(batch, tensor_of) for batch in self), len(self))
 
     def keras(
         self,
@@ -127,19 +146,26 @@ class Stream:
         targets: Names = None,
         weights: str | None = None,
         *,
+        class_weight: ClassWeights | None = None,
         steps: int | None = None,
         advance: bool | None = None,
     ) -> StreamAdapter:
         """Return what `model.fit`, `evaluate` and `predict` take as `x`.
 
         Args:
+            class_weight: Class id -> what its samples weigh; those of other classes weigh 1.
             steps: Batches of a training epoch; None for those of the dataset.
-            advance: Whether each pass goes on to the next epoch, or sees epoch 0 again (validation). By default it
-                goes on where the dataset is shuffled.
+            advance: Whether each pass goes on to the next epoch, or sees epoch 0 again (validation) and leaves the
+                cursor alone. By default it goes on where the dataset is shuffled, or `steps` is given.
+        Raises:
+            DatasetError: If a field that is named does not exist, or class weights do not fit the targets.
         """
         from loader_client.keras_adapter import StreamAdapter
+        from loader_client.row_weights import RowWeights
 
-        return StreamAdapter(self, self.roles(inputs, targets, weights), steps=steps, advance=advance)
+        info, roles = self._supply.info, self.roles(inputs, targets, weights)
+        row_weights = RowWeights.of(info, roles, class_weight)
+        return StreamAdapter(self, info, roles, row_weights, steps=steps, advance=advance)
 
     def roles(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Roles:
         """Return which fields are inputs, targets and weights."""
@@ -151,6 +177,15 @@ class Stream:
     def cursor(self) -> int:
         """The number of the batch that is handed out next, counted from 0 over all epochs."""
         return self._cursor
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the cursor is where a pass of Keras' was broken off."""
+        return self._broken_off
+
+    def move(self, n: int, broken_off: bool = False) -> None:
+        """Hand out batch `n` next."""
+        self._cursor, self._broken_off = n, broken_off
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream's state: plain JSON, the same size at any batch."""
@@ -169,7 +204,7 @@ class Stream:
                 f"the state belongs to the dataset with key {state.get('key')!r}, this one has {self.key!r}: "
                 "its files, its transforms or the code that it names have changed."
             )
-        self._cursor = state["n"]
+        self.move(state["n"])
 
     def close(self) -> None:
         """Ask for nothing any more. Arrays that are alive stay valid, and keep their slots until they are gone."""
