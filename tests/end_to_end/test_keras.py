@@ -277,6 +277,32 @@ def test_fit_between_loops_by_hand(open_stream, model, shuffled):
     assert stream.cursor == 20
 
 
+def test_what_a_model_steps_on_lies_in_the_slot(open_stream, ordered):
+    """Not one copy after the worker's write; on torch one, since it knows no read-only memory."""
+    stream = open_stream(ordered.batch(5))
+    (arena,) = stream._supply._channel.arenas.values()
+    begin = arena.__array_interface__["data"][0]
+    addresses = []
+
+    class Pointing(Recorder):
+        def note(self, phase, data):
+            x = data[0]
+            if BACKEND == "torch":
+                addresses.append(x.data_ptr())
+            else:
+                array = np.asarray(memoryview(x)) if BACKEND == "tensorflow" else x
+                addresses.append(array.__array_interface__["data"][0])
+
+    model = Pointing()
+    model.compile("sgd", "mse", run_eagerly=True, jit_compile=False)
+    fit(model, stream.keras(), epochs=2)
+
+    assert len(addresses) == 2 * EPOCH
+    assert [begin <= address < begin + arena.nbytes for address in addresses] == [BACKEND != "torch"] * 2 * EPOCH
+    if BACKEND != "torch":
+        assert {address % 64 for address in addresses} == {0}
+
+
 # -- the cursor ------------------------------------------------------------------------------------------------
 
 
