@@ -138,7 +138,7 @@ class Stream:
         from loader_client.torch_adapter import TorchDataset, tensor_of
 
         roles = self.roles(inputs, targets, weights)
-        return TorchDataset(lambda: (roles.arrange(batch, tensor_of) for batch in self), len(self))
+        return TorchDataset(lambda: map(lambda batch: roles.arrange(batch, tensor_of), self), len(self))
 
     def keras(
         self,

@@ -17,7 +17,16 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 COMMANDS = [command.name for command in app.registered_commands]
-INNER = {"declaration", "tables", "plan", "to_dict", "from_dict", "roles"}  # for those who work on loader-service
+INNER = {
+    "broken_off",
+    "declaration",
+    "from_dict",
+    "move",
+    "plan",
+    "roles",
+    "tables",
+    "to_dict",
+}  # for those who work on loader-service
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)")
 
 
