@@ -394,7 +394,8 @@ class Channel:
                 return
             for receiver in list(self._receivers.values()):
                 receiver.flush()
-            if self._closing and not self._receivers:
+            # A private daemon ends with us: nobody fills the slots that arrays still lie over.
+            if self._closing and (not self._receivers or self._restart is not None):
                 self._hung_up = True
                 self._link.close()
                 self._end(StreamClosed("the connection was closed"))

@@ -1,44 +1,82 @@
 """A stream as Keras' own `DataAdapter`: `fit`, `evaluate` and `predict` take it as it is.
 
-Keras draws ahead of what it trains on, and starts and ends iterators as it sees fit; what it says reliably is when
-an epoch begins. So the adapter counts those, and never draws: each pass is one epoch of the stream.
+Keras draws ahead of what it trains on, peeks at a batch to build a model, and starts and ends iterators as it sees
+fit. So what is drawn says nothing. Two things that Keras does tell all:
+
+    on_epoch_begin()                 a pass begins
+    steps seen >= num_batches        asked before each step of a pass, and after the last
+
+`num_batches` is an int that listens when it is compared: so the cursor follows what the model has got.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import keras
+import numpy as np
+
+if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 7):  # they take no DataAdapter
+    raise ImportError(
+        f"stream.keras() needs Keras 3.7 or newer, this is {keras.__version__}: upgrade it, or use stream.tf_data()"
+    )
 
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from keras.src.trainers.epoch_iterator import EpochIterator
 
 from loader_client.batch import Batch
+from loader_client.passes import Passes
 from loader_client.roles import Roles
+from loader_client.row_weights import RowWeights
+from loader_service.protocol.spec import DatasetInfo
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from loader_client.stream import Stream
 
+INSTEAD = {  # arguments of `fit` that Keras would drop without a word
+    "y": "targets=",
+    "sample_weight": "weights=",
+    "class_weight": "class_weight=",
+}
+
 
 class StreamAdapter(DataAdapter):  # type: ignore[misc]
     """What `stream.keras()` returns."""
 
-    def __init__(self, stream: Stream, roles: Roles, *, steps: int | None, advance: bool | None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        info: DatasetInfo,
+        roles: Roles,
+        row_weights: RowWeights | None,
+        *,
+        steps: int | None,
+        advance: bool | None,
+    ) -> None:
         if steps is not None and steps < 1:
             raise ValueError(f"steps is {steps}, expected at least 1 batch an epoch")
         self._stream = stream
+        self._info = info
         self._roles = roles
+        self._row_weights = row_weights
         self._steps = steps
-        self._advance = stream.shuffled if advance is None else advance
-        self._passes = 0
-        self._left_at: int | None = None  # where the last pass left the cursor
+        # Who counts epochs in steps trains; everybody else sees the same again where the order is always the same.
+        self._advance = (info.shuffled or steps is not None) if advance is None else advance
+        self._loops: WeakKeyDictionary[EpochIterator, _Loop] = WeakKeyDictionary()
 
     # -- what Keras asks -------------------------------------------------------------------------------------
 
     @property
     def num_batches(self) -> int:
         """Batches of one pass."""
-        return self._steps or len(self._stream)
+        loop = self._loop()
+        loop.rewind()  # asked when a loop is made, and when it is reset after a peek
+        return _Length(loop)
 
     @property
     def batch_size(self) -> int:
@@ -58,56 +96,153 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
 
     def on_epoch_begin(self) -> None:
         """A pass begins."""
-        self._passes += 1
+        self._loop().begin()
 
     def on_epoch_end(self) -> None:
         """Said more often than passes end: ignored."""
 
     def get_tf_dataset(self) -> tf.data.Dataset:
         """Return the passes as a `tf.data.Dataset`."""
-        from loader_client.tensorflow_adapter import dataset_of
+        from loader_client.tensorflow_adapter import dataset_of, signature_of
 
-        return dataset_of(self._pass, self._stream.spec, self._roles, self._static_rows())
+        loop = self._loop()
+        weights = self._row_weights.spec if self._row_weights else None
+        return dataset_of(lambda: self._pass(loop), signature_of(self._stream, self._roles, weights))
 
     def get_numpy_iterator(self) -> Iterator[Any]:
         """Return a pass as arrays."""
-        return (self._roles.arrange(batch) for batch in self._pass())
+        return self._pass(self._loop())
 
-    get_jax_iterator = get_numpy_iterator
+    def get_jax_iterator(self) -> Iterator[Any]:
+        """Return a pass as arrays: JAX takes aligned ones as they are."""
+        return self._pass(self._loop())
 
     def get_torch_dataloader(self) -> Any:
-        """Return a pass as torch tensors: writable copies, since torch knows no read-only memory."""
-        from keras.src.trainers.data_adapters.data_adapter_utils import get_torch_dataloader
+        """Return a pass as torch tensors."""
+        from keras.src.backend.torch.core import get_device
 
-        return get_torch_dataloader(self.get_numpy_iterator())
+        from loader_client.torch_adapter import loader_of, tensor_of
+
+        loop, device = self._loop(), get_device()
+
+        def tensor(array: np.ndarray) -> Any:
+            return tensor_of(array).to(device, non_blocking=True)
+
+        return loader_of(lambda: self._pass(loop, tensor), loop.passes.longest)
 
     # -- passes ----------------------------------------------------------------------------------------------
 
-    def _static_rows(self) -> int | None:
-        return None if self.has_partial_batch else self._stream.batch_size
+    def _loop(self) -> _Loop:
+        """Return the loop of Keras that is calling: it says nothing of itself, but who calls can be seen."""
+        frame = sys._getframe(2)
+        caller = frame.f_locals.get("self")
+        if not isinstance(caller, EpochIterator):  # a hand-written loop
+            return _Loop(self._stream, self._passes(None, 1))
+        if caller not in self._loops:
+            self._loops[caller] = self._enter(caller, frame.f_locals)
+        return self._loops[caller]
 
-    def _pass(self) -> Iterator[Batch]:
-        """Yield the batches of the pass that Keras is in; of the next one, where Keras goes on with this iterator."""
+    def _enter(self, caller: EpochIterator, arguments: dict[str, Any]) -> _Loop:
+        for name, ours in INSTEAD.items():
+            if arguments.get(name) is not None:
+                raise ValueError(f"{name}= has no effect on a stream: say stream.keras({ours}...)")
+        return _Loop(
+            self._stream,
+            self._passes(caller.steps_per_epoch, caller.steps_per_execution),
+            endless=caller.steps_per_epoch is not None,
+            stride=caller.steps_per_execution,
+            trains=arguments.get("shuffle") or self._advance,  # `fit` alone shuffles
+        )
+
+    def _passes(self, steps_per_epoch: int | None, stride: int) -> Passes:
+        steps = self._steps
+        if steps_per_epoch is not None:
+            steps = -(-steps_per_epoch // stride) * stride
+        return Passes(self._info, steps, self._advance, rolling=self._steps is not None)
+
+    def _pass(self, loop: _Loop, pack: Any = lambda array: array) -> Iterator[Any]:
+        def arrange(batch: Batch) -> Any:
+            weights = self._row_weights(batch, loop.rows_per_sample(batch.n)) if self._row_weights else None
+            return self._roles.arrange(batch, pack, weights)
+
+        return map(arrange, loop.batches())  # which keeps no batch alive, as a generator's variable would
+
+
+class _Loop:
+    """One of Keras' loops over a stream: a call of `fit`, `evaluate` or `predict`; or somebody else's."""
+
+    def __init__(
+        self, stream: Stream, passes: Passes, *, endless: bool = False, stride: int = 1, trains: bool = True
+    ) -> None:
+        self.passes = passes
+        self._stream = stream
+        self._endless = endless  # `steps_per_epoch`: one iterator runs through all passes
+        self._stride = stride  # batches of a step
+        self._trains = trains
+        self._follows = False  # Keras says when a pass begins
+        self._before = stream.cursor, stream.broken_off
+        self._first = passes.first(*self._before)
+        self._base: int | None = None  # what Keras' count of steps was when the pass began
+        self._done = 0
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self._follows = True
+        self._before = self._stream.cursor, self._stream.broken_off
+        self._first = self.passes.first(*self._before)
+        self._base, self._done = None, 0
+
+    def ends_at(self, seen: int) -> bool:
+        """Whether the pass is over after so many steps, though Keras would go on; the next step is about to run."""
+        if self._base is None:
+            self._base = seen
+        self._done = seen - self._base
+        length = self.passes.length(self._first)
+        self._move(self._first + min(self._done + self._stride, length))
+        return self._done >= length < self.passes.longest
+
+    def rewind(self) -> None:
+        """What was drawn in a pass that did not come to an end was a peek."""
+        if self._base is not None and self._done < self.passes.length(self._first):
+            self._stream.move(*self._before)
+        self._base = None
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what one iterator of Keras draws."""
+        if not self._follows:
+            self.begin()
+            self._follows = False
+        first = self._first
         while True:
-            current = self._passes
-            numbers = self._numbers()
-            cycle = None if self._advance else (numbers.start, numbers.stop - 1)
-            for n in numbers:
-                if self._passes != current:
-                    break
-                batch = self._stream.take(n, cycle)
-                self._left_at = self._stream.cursor
-                yield batch
-            if self._passes == current:
+            for n in self.passes.numbers(first):
+                if self._base is None:  # nobody asks how far it is
+                    self._move(n + 1)
+                yield self._stream.peek(n, self.passes.cycle)
+            if not self._endless:
                 return
+            first = self.passes.first(first + self.passes.length(first), broken_off=True)
 
-    def _numbers(self) -> range:
-        """Return the batches of the pass that begins now."""
-        if not self._advance:
-            return range(self.num_batches)
-        cursor, epoch = self._stream.cursor, len(self._stream)
-        if self._steps is not None:
-            return range(cursor, cursor + self._steps)
-        if cursor == self._left_at and cursor % epoch:  # the last pass was broken off: the next one is the next epoch
-            cursor += epoch - cursor % epoch
-        return range(cursor, (cursor // epoch + 1) * epoch)
+    def rows_per_sample(self, n: int) -> float:
+        """Return what makes up for padding: in the step's loss where one trains, else in that of the whole pass."""
+        if self._trains:
+            return self.passes.rows_per_sample(n, 1)
+        return self.passes.rows_per_sample(self._first, self.passes.length(self._first))
+
+    def _move(self, n: int) -> None:
+        if self.passes.advance:
+            self._stream.move(n, broken_off=not self.passes.rolling)
+
+
+class _Length(int):
+    """The batches of a pass, for Keras to compare its steps with."""
+
+    def __new__(cls, loop: _Loop) -> _Length:
+        length = super().__new__(cls, loop.passes.longest)
+        length._loop = loop
+        return length
+
+    _loop: _Loop
+
+    def __le__(self, seen: int) -> bool:
+        """Keras asks `seen >= length`; a subclass of int is asked the other way round."""
+        return self._loop.ends_at(seen)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
+from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from loader_service import Dataset
 
 DEFAULT_PREFETCH = 8  # batches
+MOST_PREFETCH = 65536  # batches
+MOST_WORKERS = 4096
+GARBAGE = (
+    "the stream was closed with the Loader that opened it, which nobody refers to any more: "
+    "keep it in a variable, or use `with`"
+)
 DEFAULT_RECONNECT = 60.0  # seconds
 
 
@@ -41,8 +49,10 @@ def connect(
     Raises:
         NoDaemon: If nobody answers at `address`.
     """
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers is {workers}, expected 0 or more")
+    if workers is not None and not _is_whole(workers, 0, MOST_WORKERS):
+        raise ValueError(f"workers is {workers!r}, expected a number of processes from 0 to {MOST_WORKERS:,}, or None")
+    if address is not None and not isinstance(address, str):
+        raise ValueError(f"address is {address!r}, expected text, as in 'ipc:///tmp/my-loader', or None")
     if address is not None and workers is not None:
         raise ValueError(
             f"connect(address={address!r}, workers={workers}): an address joins a running daemon, which has its "
@@ -75,7 +85,7 @@ class Loader:
         self._daemon = daemon
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._closed = False
-        self._abandoned = weakref.finalize(self, _abandon, channel, daemon)
+        self._abandoned = weakref.finalize(self, _abandon, channel, daemon, self._streams)
 
     @property
     def address(self) -> str | None:
@@ -97,8 +107,10 @@ class Loader:
         """
         if self._closed:
             raise StreamClosed("the connection was closed: connect again")
-        if prefetch < 1:
-            raise ValueError(f"prefetch is {prefetch}, expected at least 1 batch")
+        if not _is_whole(prefetch, 1, MOST_PREFETCH):
+            raise ValueError(f"prefetch is {prefetch!r}, expected a number of batches from 1 to {MOST_PREFETCH:,}")
+        if not isinstance(dataset, str) and not hasattr(dataset, "to_dict"):
+            raise ValueError(f"dataset is {dataset!r}, expected a Dataset, or a name that the daemon serves")
         part = _shard_of(shard)
         if self._channel is None:
             if isinstance(dataset, str):
@@ -135,6 +147,10 @@ class Loader:
         return f"<Loader of {where}{', a private daemon' if self._daemon else ''}{', closed' if self._closed else ''}>"
 
 
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
 def _shard_of(given: tuple[int, int] | None) -> Shard:
     if given is None:
         return WHOLE
@@ -145,10 +161,13 @@ def _shard_of(given: tuple[int, int] | None) -> Shard:
         raise ValueError(f"shard is {given!r}, expected (rank, count), with rank from 0 to count - 1") from None
 
 
-def _abandon(channel: Channel | None, daemon: PrivateDaemon | None) -> None:
+def _abandon(channel: Channel | None, daemon: PrivateDaemon | None, streams: Iterable[Stream]) -> None:
     """The loader is garbage, or the script ends without closing it. Runs in a finalizer: nothing here waits.
 
-    Streams that are still in use go on; the last of them takes the daemon with it, and the end of the script does.
+    Its streams end with it, though something may still refer to them: a notebook keeps all that it ever showed, and a
+    daemon for each time that a cell was run would be the price.
     """
+    for stream in list(streams):
+        stream.close(GARBAGE)
     if channel is not None:
         channel.abandon(then=daemon.stop if daemon else lambda: None)

@@ -26,23 +26,33 @@ class Roles:
         """Take what is named, and the source's defaults for what is not.
 
         Raises:
-            DatasetError: If a name is no field; lists those that are.
+            DatasetError: If a name is no field; lists those that are. If there are weights and nothing to weigh.
         """
-        if weights is None and WEIGHT in info.spec:
-            weights = WEIGHT
         chosen = cls(_names(inputs, info.inputs), _names(targets, info.targets), weights)
         for name in (*chosen.inputs, *chosen.targets, *([weights] if weights else [])):
             if name not in info.spec:
                 raise DatasetError(f"{name!r} is no field of this stream; it has {list(info.spec)}")
+        if weights is not None and not chosen.targets:
+            raise DatasetError(f"weights={weights!r} needs targets to weigh: name them with targets=")
+        if weights is None and chosen.targets and WEIGHT in info.spec:
+            return cls(chosen.inputs, chosen.targets, WEIGHT)
         return chosen
 
-    def arrange(self, fields: Mapping[str, Any], pack: Callable[[Any], Any] = lambda value: value) -> Any:
-        """Return (x, y), (x, y, w) or x alone, out of one value for each field."""
+    def arrange(
+        self, fields: Mapping[str, Any], pack: Callable[[Any], Any] = lambda value: value, weights: Any = None
+    ) -> Any:
+        """Return (x, y), (x, y, w) or x alone, out of one value for each field.
+
+        Args:
+            weights: Stands in for the field of weights.
+        """
         x = self._group(fields, self.inputs, pack)
         if not self.targets:
-            return x if self.weights is None else (x, None, pack(fields[self.weights]))
+            return x
         y = self._group(fields, self.targets, pack)
-        return (x, y) if self.weights is None else (x, y, pack(fields[self.weights]))
+        if weights is None and self.weights is not None:
+            weights = fields[self.weights]
+        return (x, y) if weights is None else (x, y, pack(weights))
 
     def _group(self, fields: Mapping[str, Any], names: tuple[str, ...], pack: Callable[[Any], Any]) -> Any:
         if len(names) == 1:

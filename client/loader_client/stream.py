@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from loader_client.batch import Batch
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from loader_client.keras_adapter import StreamAdapter
+    from loader_client.row_weights import ClassWeights
+    from loader_client.torch_adapter import TorchDataset
 
 STATE_VERSION = 1
+CLOSED = "the stream was closed: open another with loader.stream(dataset)"
 
 
 class Stream:
@@ -29,7 +34,9 @@ class Stream:
     def __init__(self, supply: Supply) -> None:
         self._supply = supply
         self._cursor = 0  # the batch that is handed out next
-        self._closed = False
+        self._broken_off = False
+        self._closed: str | None = None  # why
+        self._turn = threading.RLock()  # several threads on one stream get a batch each
         weakref.finalize(self, supply.close).atexit = False
 
     # -- what it is ------------------------------------------------------------------------------------------
@@ -95,16 +102,31 @@ class Stream:
         return _Epoch(self, end)
 
     def take(self, n: int, cycle: Cycle = None) -> Batch:
-        """Return batch `n` and move the cursor behind it.
+        """Return batch `n` and move the cursor behind it; `cycle` as in `peek`."""
+        with self._turn:
+            batch = self.peek(n, cycle)
+            self.move(batch.n + 1)
+        return batch
+
+    def next_before(self, end: int) -> Batch | None:
+        """Return the next batch; None if that is `end`."""
+        self._supply.refuse_fork()
+        with self._turn:
+            return self.take(self._cursor) if self._cursor < end else None
+
+    def peek(self, n: int, cycle: Cycle = None) -> Batch:
+        """Return batch `n`; the cursor stays where it is.
 
         Args:
-            cycle: First and last number, where the stream goes over the same batches again and again.
+            cycle: First and last number, where one goes over the same batches again and again.
         """
         if self._closed:
-            raise StreamClosed("the stream was closed: open another with loader.stream(dataset)")
-        batch = self._supply.take(n, cycle)
-        self._cursor = n + 1
-        return batch
+            raise StreamClosed(self._closed)
+        if not isinstance(n, Integral) or n < 0:
+            raise ValueError(f"batch {n!r}: batches count from 0")
+        self._supply.refuse_fork()
+        with self._turn:
+            return self._supply.take(int(n), cycle)
 
     def generator(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Iterator[Any]:
         """Yield (x, y), or (x, y, w), for ever: epoch after epoch, from the cursor on."""
@@ -117,9 +139,21 @@ class Stream:
 
         Tensors lie over the shared memory; nothing is copied.
         """
-        from loader_client.tensorflow_adapter import dataset_of
+        from loader_client.tensorflow_adapter import dataset_of, signature_of
 
-        return dataset_of(lambda: iter(self), self.spec, self.roles(inputs, targets, weights))
+        roles = self.roles(inputs, targets, weights)
+        return dataset_of(lambda: map(roles.arrange, self), signature_of(self, roles), len(self))
+
+    def torch(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> TorchDataset:
+        """Return a torch `IterableDataset` of (x, y), or (x, y, w): each pass over it is one epoch, from the cursor on.
+
+        Tensors are writable copies, in pinned memory where CUDA is available. For
+        `DataLoader(..., batch_size=None, num_workers=0)`.
+        """
+        from loader_client.torch_adapter import TorchDataset, tensor_of
+
+        roles = self.roles(inputs, targets, weights)
+        return TorchDataset(lambda: (roles.arrange(batch, tensor_of) for batch in self), len(self))
 
     def keras(
         self,
@@ -127,19 +161,26 @@ class Stream:
         targets: Names = None,
         weights: str | None = None,
         *,
+        class_weight: ClassWeights | None = None,
         steps: int | None = None,
         advance: bool | None = None,
     ) -> StreamAdapter:
         """Return what `model.fit`, `evaluate` and `predict` take as `x`.
 
         Args:
+            class_weight: Class id -> what its samples weigh; those of other classes weigh 1.
             steps: Batches of a training epoch; None for those of the dataset.
-            advance: Whether each pass goes on to the next epoch, or sees epoch 0 again (validation). By default it
-                goes on where the dataset is shuffled.
+            advance: Whether each pass goes on to the next epoch, or sees epoch 0 again (validation) and leaves the
+                cursor alone. By default it goes on where the dataset is shuffled, or `steps` is given.
+        Raises:
+            DatasetError: If a field that is named does not exist, or class weights do not fit the targets.
         """
         from loader_client.keras_adapter import StreamAdapter
+        from loader_client.row_weights import RowWeights
 
-        return StreamAdapter(self, self.roles(inputs, targets, weights), steps=steps, advance=advance)
+        info, roles = self._supply.info, self.roles(inputs, targets, weights)
+        row_weights = RowWeights.of(info, roles, class_weight)
+        return StreamAdapter(self, info, roles, row_weights, steps=steps, advance=advance)
 
     def roles(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Roles:
         """Return which fields are inputs, targets and weights."""
@@ -152,6 +193,15 @@ class Stream:
         """The number of the batch that is handed out next, counted from 0 over all epochs."""
         return self._cursor
 
+    @property
+    def broken_off(self) -> bool:
+        """Whether the cursor is where a pass of Keras' was broken off."""
+        return self._broken_off
+
+    def move(self, n: int, broken_off: bool = False) -> None:
+        """Hand out batch `n` next."""
+        self._cursor, self._broken_off = n, broken_off
+
     def state_dict(self) -> dict[str, Any]:
         """Return the stream's state: plain JSON, the same size at any batch."""
         return {"version": STATE_VERSION, "key": self.key, "n": self._cursor}
@@ -162,19 +212,20 @@ class Stream:
         Raises:
             DatasetError: If it is the state of another dataset, or no state.
         """
-        if state.get("version") != STATE_VERSION or not isinstance(state.get("n"), int) or state["n"] < 0:
+        known = isinstance(state, dict) and state.get("version") == STATE_VERSION
+        if not known or not isinstance(state.get("n"), int) or state["n"] < 0:
             raise DatasetError(f"{state!r} is no state of a stream, or one of another version than {STATE_VERSION}")
         if state.get("key") != self.key:
             raise DatasetError(
                 f"the state belongs to the dataset with key {state.get('key')!r}, this one has {self.key!r}: "
                 "its files, its transforms or the code that it names have changed."
             )
-        self._cursor = state["n"]
+        self.move(state["n"])
 
-    def close(self) -> None:
+    def close(self, why: str = CLOSED) -> None:
         """Ask for nothing any more. Arrays that are alive stay valid, and keep their slots until they are gone."""
-        if not self._closed:
-            self._closed = True
+        if self._closed is None:
+            self._closed = why
             self._supply.close()
 
 
@@ -185,6 +236,7 @@ class _Epoch(Iterator[Batch]):
         self._stream, self._end = stream, end
 
     def __next__(self) -> Batch:
-        if self._stream.cursor >= self._end:
+        batch = self._stream.next_before(self._end)
+        if batch is None:
             raise StopIteration
-        return self._stream.take(self._stream.cursor)
+        return batch

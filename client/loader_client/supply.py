@@ -44,6 +44,9 @@ class Supply(Protocol):
     info: DatasetInfo
     shard: Shard
 
+    def refuse_fork(self) -> None:
+        """Raise in a forked child of the process that opened the stream."""
+
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`; the one after it will be asked for next, unless a later call says otherwise."""
 
@@ -90,6 +93,10 @@ class SharedSupply:
         assert self._opened is not None, "waited for"
         self.info: DatasetInfo = self._opened.info
 
+    def refuse_fork(self) -> None:
+        """Raise in a forked child: its sockets are its parent's."""
+        self._channel.refuse_fork()
+
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`, when it is there.
 
@@ -98,7 +105,6 @@ class SharedSupply:
             DaemonStopped: If the daemon was stopped.
             DaemonLost: If it died, and did not come back in time.
         """
-        self._channel.refuse_fork()
         with self._channel.turn:
             if self._torn or not self._window.is_at(n, cycle):
                 self._reset(n, cycle)
@@ -271,6 +277,9 @@ class InlineSupply:
         self._seconds = 0.0
         self.info: DatasetInfo = plan.info
         shard.check(self.info)
+
+    def refuse_fork(self) -> None:
+        """A copy of this process makes the same batches: nothing is refused."""
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Make batch `n`."""

@@ -7,33 +7,56 @@ while: the lease of a batch ends when TensorFlow is done with it, which is what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from loader_client.batch import Batch
 from loader_client.roles import Roles
+from loader_service.protocol.errors import StreamClosed
 from loader_service.protocol.spec import FieldSpec
 
+if TYPE_CHECKING:
+    from loader_client.stream import Stream
 
-def dataset_of(
-    epoch: Callable[[], Iterator[Batch]], spec: Mapping[str, FieldSpec], roles: Roles, rows: int | None = None
-) -> tf.data.Dataset:
-    """Return a dataset each pass over which is what `epoch()` yields.
+
+def signature_of(stream: Stream, roles: Roles, weights: FieldSpec | None = None) -> Any:
+    """Return what the elements of a dataset look like; shapes are static where all batches have the same rows.
 
     Args:
-        rows: Rows of every batch, where they are all the same: shapes are static then.
+        weights: Of what stands in for the field of weights.
     """
-    signature = roles.arrange(spec, lambda field: tf.TensorSpec((rows, *field.shape), tf.dtypes.as_dtype(field.dtype)))
+    last = stream.rows(len(stream) - 1)
+    rows = last if last == stream.batch_size else None
+    return roles.arrange(
+        stream.spec, lambda field: tf.TensorSpec((rows, *field.shape), tf.dtypes.as_dtype(field.dtype)), weights
+    )
 
-    def elements() -> Iterator[Any]:
-        for batch in epoch():
-            yield roles.arrange(batch)
 
-    dataset = tf.data.Dataset.from_generator(elements, output_signature=signature)
+def dataset_of(elements: Callable[[], Iterator[Any]], signature: Any, batches: int | None = None) -> tf.data.Dataset:
+    """Return a dataset each pass over which is what `elements()` yields.
+
+    Args:
+        batches: Of a whole pass, where that is known.
+    """
+    # TensorFlow keeps the functions of a dataset for as long as the process lives: theirs must not keep the stream.
+    kept = weakref.ref(elements)
+
+    def begin() -> Iterator[Any]:
+        alive = kept()
+        if alive is None:
+            raise StreamClosed("the tf.data.Dataset that was made of this stream is gone: keep it while you iterate")
+        return alive()
+
+    dataset = tf.data.Dataset.from_generator(begin, output_signature=signature)
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing to tune: batches are prefetched in shared memory already
     options.threading.private_threadpool_size = 1
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.with_options(options)
+    dataset = dataset.with_options(options)
+    dataset.elements = elements  # whatever is made of this dataset keeps it, and with it the stream
+    if batches is not None:
+        # Not assert_cardinality: a pass that goes on in mid-epoch is shorter, which is no error.
+        dataset.cardinality = lambda: tf.constant(batches, tf.int64)
+    return dataset

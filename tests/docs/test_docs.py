@@ -26,7 +26,17 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 COMMANDS = [command.name for command in app.registered_commands]
-INNER = {"declaration", "tables", "plan", "to_dict", "from_dict", "roles"}  # for those who work on loader-service
+INNER = {
+    "broken_off",
+    "declaration",
+    "from_dict",
+    "move",
+    "next_before",
+    "plan",
+    "roles",
+    "tables",
+    "to_dict",
+}  # for those who work on loader-service
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 CLI = get_command(app)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)")

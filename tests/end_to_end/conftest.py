@@ -19,6 +19,7 @@ from loader_service import Dataset
 
 COMMAND = str(Path(sys.executable).with_name("loader-service"))
 PATIENCE = 60  # seconds
+DATA_PARALLEL = Path(__file__).with_name("data_parallel.py")
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +133,27 @@ def run_script(source, *arguments, **options):
     )
 
 
+def keras_on(backend):
+    """Run the tests of test_keras.py on another backend of Keras, which is chosen when it is first imported."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", Path(__file__).with_name("test_keras.py")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        timeout=110,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.fixture
+def few_slots():
+    """A stream of five batches of 1 MB, each full of its number, in shared memory for three."""
+    x = np.repeat(np.arange(5, dtype=np.float32), 1000)[:, None] * np.ones(256, np.float32)
+    with loader_client.connect(workers=1, memory="4 MiB") as loader:
+        yield loader.stream(Dataset.from_arrays(x=x).batch(1000))
+
+
 def is_alive(pid):
     """Whether a process runs; a zombie does not."""
     try:
@@ -140,4 +162,15 @@ def is_alive(pid):
         return False
 
 
-__all__ = ["COMMAND", "Daemon", "digest", "expected_digest", "is_alive", "loader_client", "os", "run_script"]
+__all__ = [
+    "COMMAND",
+    "DATA_PARALLEL",
+    "Daemon",
+    "digest",
+    "expected_digest",
+    "is_alive",
+    "keras_on",
+    "loader_client",
+    "os",
+    "run_script",
+]

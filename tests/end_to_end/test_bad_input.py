@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import loader_client
-from loader_client import AddressError, ProtocolError
+from loader_client import AddressError, DatasetError, ProtocolError
 from loader_service import Dataset, __version__
 from loader_service.protocol.address import Address
 from loader_service.protocol.launch import end, launch
@@ -103,7 +103,6 @@ def read_with_two_threads(draw):
     return drawn, raised
 
 
-@pytest.mark.xfail(strict=True, reason="both read the cursor before either moves it")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_threads_on_one_stream_get_each_batch_once(workers, user_module):
     user_module("slow", "import time\ndef slow(sample):\n    time.sleep(0.001)\n    return sample\n")
@@ -133,3 +132,37 @@ def test_two_threads_each_with_a_stream_of_their_own_do_not_disturb_each_other(w
 
     assert not raised
     assert sorted(drawn) == sorted([*range(100), *range(100)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"workers": "2"}, "workers is '2', expected a number of processes from 0 to 4,096, or None"),
+        ({"workers": -1}, "workers is -1, expected a number of processes"),
+        ({"workers": True}, "workers is True, expected a number of processes"),
+        ({"address": 5}, "address is 5, expected text, as in 'ipc:///tmp/my-loader', or None"),
+        ({"reconnect": -1, "workers": 0}, "reconnect is -1, expected 0 seconds or more"),
+    ],
+)
+def test_what_connect_cannot_use_is_told_with_what_it_expects(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        loader_client.connect(**arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_stream_cannot_use_is_told_with_what_it_expects(workers):
+    dataset = Dataset.from_arrays(x=np.arange(8)).batch(4)
+    with loader_client.connect(workers=workers) as loader:
+        stream = loader.stream(dataset)
+        for prefetch in (0, 2.5, 10**9, "8"):
+            with pytest.raises(ValueError, match="expected a number of batches from 1 to 65,536"):
+                loader.stream(dataset, prefetch=prefetch)
+        with pytest.raises(ValueError, match="dataset is None, expected a Dataset, or a name that the daemon serves"):
+            loader.stream(None)
+        for n in (-1, 0.5, None):
+            with pytest.raises(ValueError, match="batches count from 0"):
+                stream.take(n)
+        for state in (None, {}, {"version": 1, "n": -1}):
+            with pytest.raises(DatasetError, match="is no state of a stream"):
+                stream.load_state_dict(state)
+        assert stream.take(np.int64(1)).n == 1

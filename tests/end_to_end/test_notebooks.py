@@ -79,7 +79,6 @@ def test_a_cell_that_is_run_again_replaces_its_daemon_its_connection_and_its_mem
     assert often == once
 
 
-@pytest.mark.xfail(strict=True, reason="a stream outlives its loader, and keeps thread, sockets and mapping")
 def test_a_stream_that_the_notebook_has_shown_does_not_keep_its_connection(tmp_path):
     """IPython keeps whatever a cell showed, in `Out`."""
     once, often = run_again("IPython", f"{CONNECT}\nstream", tmp_path)
@@ -95,7 +94,6 @@ model.fit(stream.keras(inputs="x", targets="x"), verbose=0)
 """
 
 
-@pytest.mark.xfail(strict=True, reason="TensorFlow's closures keep the stream, which keeps thread, sockets and mapping")
 def test_a_cell_with_a_fit_that_is_run_again_keeps_nothing_of_the_fit_before(tmp_path):
     once, often = run_again("exec", CONNECT.replace("batch = ", "") + FIT, tmp_path)
 

@@ -1,11 +1,15 @@
 """TensorFlow and Keras over shared memory: the right batches, and not one byte copied on the way."""
 
+import gc
+import os
+import weakref
+
 import numpy as np
 import pytest
 
 import loader_client
 from loader_service import Dataset
-from tests.end_to_end.conftest import digest, expected_digest
+from tests.end_to_end.conftest import DATA_PARALLEL, digest, expected_digest, run_script
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -73,14 +77,6 @@ def test_tf_data_is_one_epoch_after_the_other(numbers):
     assert digest(seen) == expected_digest(dataset, range(14))
 
 
-def test_fit_trains_each_epoch_in_its_own_order(numbers, recorder):
-    dataset = numbers.shuffle(seed=4).batch(16)
-    with loader_client.connect(workers=2) as loader:
-        recorder.fit(loader.stream(dataset).keras(), epochs=3, verbose=0)
-
-    assert recorder.trained == [dataset.compute(n)["y"].astype(int).tolist() for n in range(21)]
-
-
 def test_validation_sees_the_same_batches_each_time_on_the_same_workers(numbers, recorder):
     train, validation = numbers.shuffle(seed=4).batch(16), numbers.batch(25)
     with loader_client.connect(workers=2) as loader:
@@ -92,35 +88,47 @@ def test_validation_sees_the_same_batches_each_time_on_the_same_workers(numbers,
     assert recorder.tested == 3 * [validation.compute(n)["y"].astype(int).tolist() for n in range(4)]
 
 
-def test_a_second_fit_goes_on_with_the_next_epoch(numbers, recorder):
-    dataset = numbers.shuffle(seed=4).batch(50)
-    with loader_client.connect(workers=2) as loader:
-        stream = loader.stream(dataset)
-        recorder.fit(stream.keras(), epochs=1, verbose=0)
-        recorder.fit(stream.keras(), epochs=2, verbose=0)
+def test_fit_takes_tf_data_without_a_warning(numbers, recorder):
+    """It knows how many batches an epoch has; one that somebody has looked into goes on behind that."""
+    dataset = numbers.shuffle(seed=4).batch(16)
+    with loader_client.connect(workers=1) as loader:
+        data = loader.stream(dataset).tf_data()
+        recorder.fit(data, epochs=2, verbose=0, shuffle=False)
+        looked_at = [y.numpy().astype(int).tolist() for _, y in data.take(2)]
+        rest = [y.numpy().astype(int).tolist() for _, y in data]
 
-    assert recorder.trained == [dataset.compute(n)["y"].astype(int).tolist() for n in range(6)]
-
-
-def test_evaluate_gives_the_same_loss_again_and_predict_every_row(numbers, recorder):
-    with loader_client.connect(workers=2) as loader:
-        stream = loader.stream(numbers.batch(30))
-        losses = [recorder.evaluate(stream.keras(), verbose=0) for _ in range(2)]
-        predicted = recorder.predict(stream.keras(), verbose=0)
-
-    assert losses[0] == losses[1]
-    assert predicted.shape == (100, 1)
+    assert len(data) == 7
+    assert recorder.trained + looked_at + rest == [dataset.compute(n)["y"].astype(int).tolist() for n in range(21)]
 
 
-def test_padding_rows_have_no_weight(numbers):
-    """The loss of a padded epoch is that of the same rows without padding."""
-    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse", weighted_metrics=[])
-    with loader_client.connect(workers=2) as loader:
-        kept = model.evaluate(loader.stream(numbers.batch(64)).keras(), verbose=0)
-        padded = model.evaluate(loader.stream(numbers.batch(64, remainder="pad")).keras(), verbose=0)
+def test_a_padded_stream_compiles_once():
+    """Its shapes are static, so the short last batch is not traced, nor compiled, a second time."""
+    column = np.arange(100, dtype=np.float32)[:, None] / 100
+    fractions = Dataset.from_arrays(x=column, y=column)
+    traced = []
 
-    assert padded == pytest.approx(kept, rel=0.35)  # Keras averages batches by their rows, padding included
+    def loss(y, predicted):
+        traced.append(y.shape)
+        return keras.losses.mean_squared_error(y, predicted)
+
+    trained = {}
+    with loader_client.connect(workers=1) as loader:
+        for remainder in ("keep", "pad"):
+            model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+            model.compile("sgd", loss, jit_compile=remainder == "pad")
+            traced.clear()
+            model.fit(loader.stream(fractions.batch(64, remainder)).keras(), epochs=3, verbose=0)
+            trained[remainder] = np.concatenate([weights.ravel() for weights in model.get_weights()])
+
+    assert traced == [(64, 1)]
+    assert trained["pad"] == pytest.approx(trained["keep"], rel=1e-5)
+
+
+def test_a_mirrored_strategy_trains_each_sample_once():
+    """Two devices share each batch; TensorFlow draws ahead for them, and the cursor still counts what is trained."""
+    told = run_script(DATA_PARALLEL.read_text(), env={**os.environ, "KERAS_BACKEND": "tensorflow"})
+
+    assert told.returncode == 0, told.stderr
 
 
 def test_a_generator_runs_for_ever(numbers):
@@ -140,3 +148,28 @@ def test_two_slots_are_enough_for_tf_data():
         labels = [y.numpy()[0] for _ in range(10) for _, y in stream.tf_data()]
 
     assert labels == [0, 1000, 2000, 3000] * 10
+
+
+def test_a_tf_dataset_keeps_its_stream_and_tensorflow_does_not(pictures):
+    """TensorFlow keeps the functions of every dataset for as long as the process lives."""
+    dataset = Dataset.from_image_folder(pictures).resize(8, 8).batch(16)
+    with loader_client.connect(workers=1) as loader:
+        mapped = loader.stream(dataset).tf_data().map(lambda image, label: label)
+        gc.collect()
+        assert sum(len(labels) for labels in mapped) == 74
+
+        begun = iter(loader.stream(dataset).tf_data())
+        gc.collect()
+        assert len(next(begun)[1]) == 16
+
+        streams = [loader.stream(dataset) for _ in range(2)]
+        gone = [weakref.ref(stream) for stream in streams]
+        for _ in streams[0].tf_data():
+            pass
+        model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(streams[1].keras(), verbose=0)
+        streams.clear()
+        gc.collect()
+
+        assert [reference() for reference in gone] == [None, None]
