@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class Stream:
         self._supply = supply
         self._cursor = 0  # the batch that is handed out next
         self._broken_off = False
+        self._reading = threading.Lock()  # a thread of TensorFlow's may still draw for a pass that has been left
         self._closed = False
         weakref.finalize(self, supply.close).atexit = False
 
@@ -111,7 +113,8 @@ class Stream:
         """
         if self._closed:
             raise StreamClosed("the stream was closed: open another with loader.stream(dataset)")
-        return self._supply.take(n, cycle)
+        with self._reading:
+            return self._supply.take(n, cycle)
 
     def generator(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Iterator[Any]:
         """Yield (x, y), or (x, y, w), for ever: epoch after epoch, from the cursor on."""
@@ -138,7 +141,7 @@ class Stream:
         from loader_client.torch_adapter import TorchDataset, tensor_of
 
         roles = self.roles(inputs, targets, weights)
-        return TorchDataset(lambda: map(lambda batch: roles.arrange(batch, tensor_of), self), len(self))
+        return TorchDataset(lambda: (roles.arrange(batch, tensor_of) for batch in self), len(self))
 
     def keras(
         self,
