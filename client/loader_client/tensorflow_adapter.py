@@ -7,6 +7,8 @@ while: the lease of a batch ends when TensorFlow is done with it, which is what 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,10 @@ from loader_service.protocol.spec import FieldSpec
 
 if TYPE_CHECKING:
     from loader_client.stream import Stream
+
+# Iterators end up in cycles of Keras' and TensorFlow's. One that is destroyed when Python is gone already, while a
+# thread of TensorFlow's is about to call its generator, waits for that for ever: the process would not end.
+atexit.register(gc.collect)
 
 
 def signature_of(stream: Stream, roles: Roles, weights: FieldSpec | None = None) -> Any:

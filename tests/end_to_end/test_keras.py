@@ -287,11 +287,8 @@ def test_what_a_model_steps_on_lies_in_the_slot(open_stream, ordered):
     class Pointing(Recorder):
         def note(self, phase, data):
             x = data[0]
-            if BACKEND == "torch":
-                addresses.append(x.data_ptr())
-            else:
-                array = np.asarray(memoryview(x)) if BACKEND == "tensorflow" else x
-                addresses.append(array.__array_interface__["data"][0])
+            array = np.asarray(memoryview(x)) if BACKEND == "tensorflow" else x
+            addresses.append(x.data_ptr() if BACKEND == "torch" else array.__array_interface__["data"][0])
 
     model = Pointing()
     model.compile("sgd", "mse", run_eagerly=True, jit_compile=False)
