@@ -12,9 +12,9 @@ fit. So what is drawn says nothing. Two things that Keras does tell all:
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -67,7 +67,7 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         self._steps = steps
         # Who counts epochs in steps trains; everybody else sees the same again where the order is always the same.
         self._advance = (info.shuffled or steps is not None) if advance is None else advance
-        self._loops: WeakKeyDictionary[EpochIterator, _Loop] = WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[EpochIterator, _Loop] = weakref.WeakKeyDictionary()
 
     # -- what Keras asks -------------------------------------------------------------------------------------
 
@@ -234,15 +234,24 @@ class _Loop:
 
 
 class _Length(int):
-    """The batches of a pass, for Keras to compare its steps with."""
+    """The batches of a pass, for Keras to compare its steps with; to everybody else, and once copied, a plain int.
+
+    Keras hands it to callbacks, and keeps it in a model's history: so it does not keep the loop, nor the stream.
+    """
+
+    _loop: weakref.ref[_Loop]
 
     def __new__(cls, loop: _Loop) -> _Length:
         length = super().__new__(cls, loop.passes.longest)
-        length._loop = loop
+        length._loop = weakref.ref(loop)
         return length
-
-    _loop: _Loop
 
     def __le__(self, seen: int) -> bool:
         """Keras asks `seen >= length`; a subclass of int is asked the other way round."""
-        return self._loop.ends_at(seen)
+        loop = self._loop()
+        if loop is None or not isinstance(sys._getframe(1).f_locals.get("self"), EpochIterator):
+            return super().__le__(seen)
+        return loop.ends_at(seen)
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        return int, (int(self),)

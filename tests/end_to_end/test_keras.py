@@ -4,6 +4,10 @@ The ids are an input, and are noted where the model steps: what an iterator draw
 batches an epoch.
 """
 
+import copy
+import json
+import pickle
+
 import numpy as np
 import pytest
 
@@ -506,3 +510,26 @@ def test_class_weights_that_do_not_fit_are_refused(open_stream, options, told):
 def test_what_keras_would_drop_without_a_word_is_refused(open_stream, shuffled, argument, value, instead):
     with pytest.raises(ValueError, match=rf"{argument}= has no effect on a stream: say stream.keras\({instead}=...\)"):
         fit(linear(), open_stream(shuffled).keras(), **{argument: value})
+
+
+class Asking(keras.callbacks.Callback):
+    """Compares with the number of steps that Keras tells callbacks, as many do."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        assert not batch >= self.params["steps"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.last = batch + 1 >= self.params["steps"]
+
+
+def test_a_callback_that_asks_for_the_steps_changes_nothing(open_stream, model, shuffled):
+    stream = open_stream(shuffled)
+    asking = Asking()
+
+    history = fit(model, stream.keras(), epochs=2, callbacks=[asking])
+
+    assert asking.last
+    assert model.seen["train"] == ids(shuffled, range(2 * EPOCH))
+    assert stream.cursor == 2 * EPOCH
+    assert json.loads(json.dumps(history.params)) == pickle.loads(pickle.dumps(history.params))
+    assert copy.deepcopy(history.params) == {"verbose": 0, "epochs": 2, "steps": EPOCH}
