@@ -399,4 +399,6 @@ class Channel:
                 self._hung_up = True
                 self._link.close()
                 self._end(StreamClosed("the connection was closed"))
+                for receiver in list(self._receivers.values()):
+                    receiver.flush()  # it is closing, too, and lets go of its memory
                 self._bell.ring()
