@@ -57,27 +57,32 @@ class Watch(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-samples = Dataset.from_arrays(x=np.arange(SAMPLES), y=np.zeros((SAMPLES, 1), np.float32))
-dataset = samples.shuffle(seed=3).batch(BATCH)
-with two_devices(), loader_client.connect(workers=1) as loader:
-    model = keras.Sequential([keras.layers.Embedding(SAMPLES, 1, embeddings_initializer="zeros")])
-    compiled = keras.backend.backend() == "jax"
-    model.compile(keras.optimizers.SGD(1.0), lambda y, predicted: -predicted[:, 0], jit_compile=compiled)
-    stream = loader.stream(dataset)
+def main():
+    samples = Dataset.from_arrays(x=np.arange(SAMPLES), y=np.zeros((SAMPLES, 1), np.float32))
+    dataset = samples.shuffle(seed=3).batch(BATCH)
+    with two_devices(), loader_client.connect(workers=1) as loader:
+        model = keras.Sequential([keras.layers.Embedding(SAMPLES, 1, embeddings_initializer="zeros")])
+        compiled = keras.backend.backend() == "jax"
+        model.compile(keras.optimizers.SGD(1.0), lambda y, predicted: -predicted[:, 0], jit_compile=compiled)
+        stream = loader.stream(dataset)
 
-    def train(expected, stop_after=None, **options):
-        watch = Watch(stream, stop_after)
-        model.fit(stream.keras(), verbose=0, callbacks=[watch], **options)
-        assert watch.trained == [sorted(dataset.compute(n)["x"].tolist()) for n in expected], watch.trained
-        assert watch.cursors == [n + 1 for n in expected], watch.cursors
+        def train(expected, stop_after=None, **options):
+            watch = Watch(stream, stop_after)
+            model.fit(stream.keras(), verbose=0, callbacks=[watch], **options)
+            assert watch.trained == [sorted(dataset.compute(n)["x"].tolist()) for n in expected], watch.trained
+            assert watch.cursors == [n + 1 for n in expected], watch.cursors
 
-    train(range(12), epochs=2)
-    train([12, 13, 14, 15, 18, 19, 20, 21], epochs=2, steps_per_epoch=4)
-    train([24, 25], epochs=2, stop_after=1)
-    stream.load_state_dict(stream.state_dict())
-    train(range(26, 36), epochs=2)
+        train(range(12), epochs=2)
+        train([12, 13, 14, 15, 18, 19, 20, 21], epochs=2, steps_per_epoch=4)
+        train([24, 25], epochs=2, stop_after=1)
+        stream.load_state_dict(stream.state_dict())
+        train(range(26, 36), epochs=2)
 
-    held_out = loader.stream(samples.batch(BATCH)).keras()
-    losses = [model.evaluate(held_out, steps=2, verbose=0) for _ in range(3)]
-    assert losses[0] == losses[1] == losses[2], losses
-    assert len(model.predict(held_out, verbose=0)) == SAMPLES
+        held_out = loader.stream(samples.batch(BATCH)).keras()
+        losses = [model.evaluate(held_out, steps=2, verbose=0) for _ in range(3)]
+        assert losses[0] == losses[1] == losses[2], losses
+        assert len(model.predict(held_out, verbose=0)) == SAMPLES
+
+
+if __name__ == "__main__":
+    main()
