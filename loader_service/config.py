@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from loader_service.machine import usable_cores
 from loader_service.protocol.errors import ConfigError, nearest
+from loader_service.protocol.messages import MOST_WORKERS
 
 UNITS = {
     "": 1,
@@ -59,7 +60,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # strict: true is no number of workers
 
-    workers: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"] = Field(
         "auto", description='Worker processes. "auto": one for each core that may be used, less one for the trainer.'
     )
     memory: Size | None = Field(

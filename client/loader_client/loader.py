@@ -14,14 +14,13 @@ from loader_client.stream import Stream
 from loader_client.supply import InlineSupply, SharedSupply
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import DatasetError, NoDaemon, StreamClosed
+from loader_service.protocol.messages import MOST_PREFETCH, MOST_WORKERS
 from loader_service.protocol.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
     from loader_service import Dataset
 
 DEFAULT_PREFETCH = 8  # batches
-MOST_PREFETCH = 65536  # batches
-MOST_WORKERS = 4096
 GARBAGE = (
     "the stream was closed with the Loader that opened it, which nobody refers to any more: "
     "keep it in a variable, or use `with`"

@@ -24,6 +24,7 @@ from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import DatasetError, LoaderError, NotEnoughMemory, ProtocolError, nearest
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import (
+    MOST_PREFETCH,
     BatchesReady,
     BatchFailed,
     CloseStream,
@@ -45,7 +46,6 @@ from loader_service.protocol.tables import TableStore
 log = logging.getLogger(__name__)
 
 GRACE = 30.0  # seconds that a dataset stays open after its last stream
-MOST_AT_ONCE = 65536  # batches in one request
 
 
 class Clients:
@@ -154,7 +154,7 @@ class Clients:
                 shelf = self._served_by(stream).shelf
                 if message.returned:
                     self._obey(stream, shelf.returned(stream, message.returned))
-                if not message.first <= message.last < message.first + MOST_AT_ONCE:
+                if not message.first <= message.last < message.first + MOST_PREFETCH:
                     raise ProtocolError(f"a request for batches {message.first} to {message.last}")
                 self._obey(stream, shelf.request(stream, range(message.first, message.last + 1)))
             case ReturnSlots():

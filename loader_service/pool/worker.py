@@ -43,7 +43,6 @@ from loader_service.protocol.messages import (
     WorkerJoined,
 )
 from loader_service.protocol.shard import Shard
-from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import TableStore
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -65,7 +64,6 @@ class _Open:
     """A dataset as this worker has it."""
 
     plan: Plan
-    info: DatasetInfo
     shard: Shard
     layout: Layout
     slots: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # arrays over each slot, made when needed
@@ -127,12 +125,11 @@ class Worker:
         try:
             index = {name: self._tables.array(ref) for name, ref in message.index.items()}
             plan = Plan(Declaration.from_plain(message.declaration), self._tables.array, index or None)
-            info = plan.info
             layout = Layout.of(plan.spec, len(message.shard.of(plan.batch_size)))
         except Exception as error:
             self._link.send(DatasetRefused(message.dataset, failed(explained(error))))
             return
-        self._datasets[message.dataset] = _Open(plan, info, message.shard, layout)
+        self._datasets[message.dataset] = _Open(plan, message.shard, layout)
         if not message.index:
             self._tell(message.dataset, plan)
 
@@ -158,7 +155,7 @@ class Worker:
                 if arrays is None:
                     arrays = slot_arrays(self._arenas[message.arena], dataset.layout, slot)
                     dataset.slots[slot] = arrays
-                first = dataset.shard.of(dataset.info.rows(n)).start
+                first = dataset.shard.of(dataset.plan.info.rows(n)).start
                 rows = {name: rows[start:stop] for name, rows in arrays.items()}
                 dataset.plan.fill(n, first + start, first + stop, rows)
         except Exception as error:

@@ -19,8 +19,12 @@ from loader_service.protocol.tables import Hash, TableRef
 
 PROTOCOL = 1
 
+MOST_PREFETCH = 65536  # batches
+MOST_WORKERS = 4096
+
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]  # a batch number: counts from 0 for the life of a run
+Prefetch = Annotated[int, Field(ge=1, le=MOST_PREFETCH)]
 Identity = Annotated[bytes, Field(min_length=16, max_length=16)]
 Text = Annotated[str, Field(max_length=1_000_000)]
 
@@ -95,7 +99,7 @@ class OpenStream:
 
     stream: Count
     dataset: dict[str, Any] | str
-    prefetch: Annotated[int, Field(ge=1, le=65536)]
+    prefetch: Prefetch
     shard: Shard  # rows of every batch that the stream is about
 
 
@@ -146,7 +150,7 @@ class GetStatus:
 class Scale:
     """Client -> daemon. Answered by Status when `workers` processes run, or by Failed."""
 
-    workers: Annotated[int, Field(ge=1, le=4096)]
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)]
 
 
 @message("stop")
@@ -164,7 +168,7 @@ class StreamOpened:
     stream: Count
     info: DatasetInfo
     arena: Count
-    prefetch: Annotated[int, Field(ge=1, le=65536)]  # how many batches it may ask ahead: no more than it wanted
+    prefetch: Prefetch  # how many batches it may ask ahead: no more than it wanted
     views: Count  # how many batches it may keep as views; beyond that it copies
 
 
