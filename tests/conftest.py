@@ -26,5 +26,6 @@ def address(monkeypatch):
     folder = Path(tempfile.mkdtemp(prefix="ls-", dir="/tmp"))  # short: a socket's path has 107 bytes
     monkeypatch.setenv("LOADER_SERVICE_ADDRESS", f"ipc://{folder}/daemon")
     monkeypatch.setenv("XDG_RUNTIME_DIR", os.fspath(folder))
+    monkeypatch.setenv("XDG_STATE_HOME", os.fspath(folder / "state"))
     yield f"ipc://{folder}/daemon"
     shutil.rmtree(folder, ignore_errors=True)

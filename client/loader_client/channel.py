@@ -45,6 +45,7 @@ from loader_service.protocol.messages import (
     BatchFailed,
     CloseStream,
     Failed,
+    SamplesReplaced,
     ShareArena,
     ShareTable,
     StreamFailed,
@@ -269,7 +270,7 @@ class Channel:
 
     def _dispatch(self, message: Any) -> None:
         match message:
-            case BatchesReady() | BatchFailed() | StreamOpened() | StreamFailed():
+            case BatchesReady() | BatchFailed() | SamplesReplaced() | StreamOpened() | StreamFailed():
                 if isinstance(message, StreamOpened):
                     self._take_shared()
                 elif isinstance(message, BatchesReady):

@@ -9,9 +9,11 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from loader_client.batch import Batch
+from loader_client.replaced import tell_since
 from loader_client.roles import Names, Roles
 from loader_client.supply import Cycle, Supply
 from loader_service.protocol.errors import DatasetError, StreamClosed
+from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.spec import FieldSpec, describe
 
 if TYPE_CHECKING:
@@ -74,6 +76,11 @@ class Stream:
     def shuffled(self) -> bool:
         """Whether each epoch has an order of its own."""
         return self._supply.info.shuffled
+
+    @property
+    def replaced(self) -> list[BadSample]:
+        """Samples that cannot be made, in whose place others stand: each with `id`, `file` and `reason`."""
+        return list(self._supply.ledger)
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""
@@ -204,10 +211,11 @@ class Stream:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream's state: plain JSON, the same size at any batch."""
-        return {"version": STATE_VERSION, "key": self.key, "n": self._cursor}
+        ledger = {"ledger": self._supply.ledger.hash} if len(self._supply.ledger) else {}
+        return {"version": STATE_VERSION, "key": self.key, "n": self._cursor, **ledger}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
+        """Go on where `state_dict` was taken. Samples that are replaced since are told in a warning.
 
         Raises:
             DatasetError: If it is the state of another dataset, or no state.
@@ -220,6 +228,7 @@ class Stream:
                 f"the state belongs to the dataset with key {state.get('key')!r}, this one has {self.key!r}: "
                 "its files, its transforms or the code that it names have changed."
             )
+        tell_since(self._supply.ledger, state.get("ledger") or "")
         self.move(state["n"])
 
     def close(self, why: str = CLOSED) -> None:

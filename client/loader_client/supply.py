@@ -16,9 +16,11 @@ from loader_client.batch import Batch, SlotReader
 from loader_client.channel import Channel
 from loader_client.connection import Arrived, Window
 from loader_client.loans import Loans
+from loader_client.replaced import tell_replaced
 from loader_service.protocol.codec import error_of
 from loader_service.protocol.errors import DatasetError, LoaderError
 from loader_service.protocol.layout import Layout
+from loader_service.protocol.ledger import Ledger
 from loader_service.protocol.messages import (
     BatchesReady,
     BatchFailed,
@@ -28,6 +30,7 @@ from loader_service.protocol.messages import (
     RequestBatches,
     ResetStream,
     ReturnSlots,
+    SamplesReplaced,
     StreamFailed,
     StreamOpened,
 )
@@ -43,6 +46,7 @@ class Supply(Protocol):
 
     info: DatasetInfo
     shard: Shard
+    ledger: Ledger  # samples that are replaced
 
     def refuse_fork(self) -> None:
         """Raise in a forked child of the process that opened the stream."""
@@ -72,6 +76,7 @@ class SharedSupply:
         self._window = Window(prefetch)
         self._dataset = dataset
         self.shard = shard
+        self.ledger = Ledger()
         self._loans: Loans | None = None  # of the last opening
         self._failure: LoaderError | None = None
         self._torn = False  # an exception came between us and the window: what it says may be wrong
@@ -129,6 +134,7 @@ class SharedSupply:
             "longest_wait_seconds": self._longest,
             "copied_batches": self._copied,
             "ready_batches": self._window.waiting,
+            "replaced_samples": len(self.ledger),
         }
 
     def close(self) -> None:
@@ -169,6 +175,8 @@ class SharedSupply:
                         self._lent.decline(slot)
             case BatchFailed():
                 self._window.failed(message.round, message.n, message.error)
+            case SamplesReplaced():
+                tell_replaced(self.ledger.add(message.samples))
             case StreamOpened():
                 self._take_opened(message)
             case StreamFailed():
@@ -273,10 +281,13 @@ class InlineSupply:
         plan = dataset.plan
         self._plan = plan
         self.shard = shard
+        self.ledger: Ledger = plan.ledger
+        self._told = 0  # samples of it
         self._taken = 0
         self._seconds = 0.0
         self.info: DatasetInfo = plan.info
         shard.check(self.info)
+        self._tell()
 
     def refuse_fork(self) -> None:
         """A copy of this process makes the same batches: nothing is refused."""
@@ -285,6 +296,7 @@ class InlineSupply:
         """Make batch `n`."""
         began = time.perf_counter()
         arrays: dict[str, np.ndarray] = self._plan.compute(n)
+        self._tell()
         rows = self.shard.of(self.info.rows(n))
         arrays = {name: array[rows.start : rows.stop] for name, array in arrays.items()}
         for array in arrays.values():
@@ -300,7 +312,13 @@ class InlineSupply:
             "waited_seconds": self._seconds,
             "copied_batches": 0,
             "ready_batches": 0,
+            "replaced_samples": len(self.ledger),
         }
+
+    def _tell(self) -> None:
+        if len(self.ledger) > self._told:
+            tell_replaced(list(self.ledger)[self._told :])
+            self._told = len(self.ledger)
 
     def close(self) -> None:
         """There is nothing to close."""

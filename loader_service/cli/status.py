@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from loader_service.cli.options import AddressOption, JsonOption, address_of, ask_status
@@ -52,6 +53,7 @@ def show(told: dict[str, Any], console: Console) -> None:
         "lent",
         "made",
         "shared",
+        "replaced",
         title="datasets",
         title_justify="left",
     )
@@ -67,8 +69,10 @@ def show(told: dict[str, Any], console: Console) -> None:
             str(slots["lent"]),
             f"{dataset['batches_made']:,}",
             f"{dataset['batches_shared']:,}",
+            f"{dataset['replaced_count']:,}",
         )
     console.print(datasets)
+    _show_replaced(told["datasets"], console)
     if not told["streams"]:
         console.print("no streams")
         return
@@ -82,3 +86,13 @@ def show(told: dict[str, Any], console: Console) -> None:
             str(stream["holds"]),
         )
     console.print(streams)
+
+
+def _show_replaced(datasets: list[dict[str, Any]], console: Console) -> None:
+    """Print which samples cannot be made, if there are any: of each dataset the latest."""
+    replaced = Table("key", "sample", "file", "reason", title="replaced samples", title_justify="left")
+    for key, samples in {dataset["key"]: dataset["replaced"] for dataset in datasets}.items():  # shards share them
+        for sample in samples:
+            replaced.add_row(key[:12], str(sample["id"]), escape(sample["file"]), escape(sample["reason"]))
+    if replaced.row_count:
+        console.print(replaced)

@@ -14,6 +14,7 @@ from typing import Any
 
 from loader_service.daemon.datasets import Opening, Served, tables_in
 from loader_service.daemon.door import Door, Peer
+from loader_service.daemon.ledgers import Ledgers
 from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, available_memory, choose_slots, mebibytes
 from loader_service.daemon.router import Router
 from loader_service.daemon.streams import VIEWS, Fail, Fill, Instruction, Lend, StreamId
@@ -23,8 +24,10 @@ from loader_service.protocol.arena import create_memory
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import DatasetError, LoaderError, NotEnoughMemory, ProtocolError, nearest
 from loader_service.protocol.layout import Layout
+from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.messages import (
     MOST_PREFETCH,
+    MOST_TOLD,
     BatchesReady,
     BatchFailed,
     CloseStream,
@@ -35,6 +38,7 @@ from loader_service.protocol.messages import (
     RequestBatches,
     ResetStream,
     ReturnSlots,
+    SamplesReplaced,
     Scale,
     ShareArena,
     Status,
@@ -66,6 +70,7 @@ class Clients:
         self._named = named  # datasets of the config, in plain form
         self._router, self._tables, self._status, self._stop = router, tables, status, stop
         self._loop = asyncio.get_running_loop()
+        self._ledgers = Ledgers(grown=self._replace)
         self._workers: Workers
         self._door: Door
         self._clients: dict[bytes, Peer] = {}
@@ -93,6 +98,7 @@ class Clients:
             timer.cancel()
         for served in self.served.values():
             os.close(served.arena)
+        self._ledgers.close()
 
     # -- what status tells -----------------------------------------------------------------------------------
 
@@ -220,6 +226,27 @@ class Clients:
                 log.info("batch %d failed: %s", job.n, job.error.message, extra={"key": served.info.key})
                 self._obey_shelf(served, served.shelf.failed(job.slot, job.error))
 
+    def samples_known(self, key: str, samples: list[BadSample]) -> None:
+        """These samples of a key stand in its ledger's file."""
+        self._ledgers.enter(key, samples)
+
+    def sample_failed(self, dataset: int, sample: BadSample, error: Failed) -> Failed | None:
+        """A sample cannot be made. Return the error that its batch fails with; None if it is replaced."""
+        served = self.served.get(dataset)
+        return error if served is None else self._ledgers.judge(served.info, sample, error)
+
+    def _replace(self, key: str, samples: list[BadSample]) -> None:
+        """Tell all who make or read batches of this key of samples that are replaced from here on."""
+        for served in self.served.values():
+            if served.info.key == key:
+                self._workers.replace(served.number, [sample.id for sample in samples])
+                for stream in served.shelf.streams:
+                    self._tell_replaced(stream, samples)
+
+    def _tell_replaced(self, stream: StreamId, samples: list[BadSample]) -> None:
+        for start in range(0, len(samples), MOST_TOLD):
+            self._send(stream[0], SamplesReplaced(stream[1], samples[start : start + MOST_TOLD]))
+
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """Let the stream that waits for this dataset begin."""
         opening = self._openings.pop(opened.dataset)
@@ -241,6 +268,7 @@ class Clients:
         served.shelf.open(opening.stream, share)
         client = self._clients[opening.stream[0]]
         self._door.hand(client, ShareArena(served.number, served.mapped_nbytes), served.arena)
+        self._tell_replaced(opening.stream, list(served.ledger))
         self._send(client.identity, served.stream_opened(opening.stream, share))
         log.info("stream opened", extra={"key": opened.info.key, "pid": client.pid, "slots": served.slots})
 
@@ -298,9 +326,14 @@ class Clients:
         most_slots = max(slots, min(MOST_STREAMS * wanted, self.memory_limit // layout.slot_nbytes))
         arena = create_memory("loader-service arena", slots * layout.slot_nbytes, room=most_slots * layout.slot_nbytes)
         log.info("arena", extra={"key": opened.info.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
-        served = Served(opened.dataset, opening.declaration, opening.shard, opened, layout, slots, most_slots, arena)
+        ledger = self._ledgers.of(opened.info.key)
+        served = Served(
+            opened.dataset, opening.declaration, opening.shard, opened, layout, slots, most_slots, arena, ledger
+        )
         self.served[served.number] = served
         self._workers.serve(served)
+        if ledger.ids:  # its opener knows what the file holds, and no more
+            self._workers.replace(served.number, ledger.ids)
         return served
 
     def _make_room(self, served: Served, prefetch: int) -> None:

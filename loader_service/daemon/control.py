@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from loader_service import __version__
 from loader_service.pool.roster import WorkerState
+from loader_service.protocol.ledger import Ledger
 
 if TYPE_CHECKING:
     from loader_service.daemon.loop import Daemon
+
+MOST_LISTED = 20  # replaced samples, of each dataset; its ledger's file has all of them
 
 
 def status_of(daemon: Daemon) -> dict[str, Any]:
@@ -38,6 +41,8 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
                 "slots": {"count": served.slots, "nbytes": served.layout.slot_nbytes, **shelf.counts()},
                 "batches_made": shelf.made,
                 "batches_shared": shelf.shared,
+                "replaced_count": len(served.ledger),
+                "replaced": _latest(served.ledger),
             }
         )
         streams += [
@@ -62,3 +67,8 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "datasets": datasets,
         "memory": {"limit": daemon.memory_limit, "used": daemon.clients.memory_used},
     }
+
+
+def _latest(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the samples that were replaced last."""
+    return [{"id": sample.id, "file": sample.file, "reason": sample.reason} for sample in list(ledger)[-MOST_LISTED:]]

@@ -9,6 +9,7 @@ from typing import Any
 from loader_service.daemon.streams import Share, Shelf, StreamId
 from loader_service.protocol.arena import reserve_memory
 from loader_service.protocol.layout import Layout
+from loader_service.protocol.ledger import Ledger
 from loader_service.protocol.messages import DatasetOpened, StreamOpened
 from loader_service.protocol.shard import Shard
 from loader_service.protocol.spec import DatasetInfo
@@ -36,6 +37,7 @@ class Served:
     slots: int
     most_slots: int  # that the arena has room for
     arena: int  # descriptor
+    ledger: Ledger  # of the key
     shelf: Shelf = field(init=False)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from loader_service.pool.scheduler import Job, Scheduler
 from loader_service.protocol.address import Address
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import DatasetError, ProtocolError
+from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.messages import (
     CloseDataset,
@@ -31,8 +32,10 @@ from loader_service.protocol.messages import (
     Failed,
     Leave,
     OpenDataset,
+    ReplaceSamples,
     RowsFailed,
     RowsFilled,
+    SamplesKnown,
     ShareArena,
     ShareTable,
     WorkerJoined,
@@ -51,6 +54,12 @@ class Listener(Protocol):
 
     def jobs_ended(self, jobs: Iterable[Job]) -> None:
         """All rows of these slots are filled, or cannot be."""
+
+    def samples_known(self, key: str, samples: list[BadSample]) -> None:
+        """These samples of a key stand in its ledger's file."""
+
+    def sample_failed(self, dataset: int, sample: BadSample, error: Failed) -> Failed | None:
+        """A sample cannot be made. Return the error that its batch fails with; None if it is replaced."""
 
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """A dataset that was to be opened is what this says."""
@@ -74,12 +83,16 @@ class _Worker:
 
 @dataclass(eq=False)
 class _Opening:
-    """A dataset that waits for a worker to open it; `tried` counts those that died over it."""
+    """A dataset that waits for a worker to open it; `tried` counts those that died over it.
+
+    That is what its first sample is blamed for, at first: it is left alone then, as one that cannot be made.
+    """
 
     declaration: dict[str, Any]
     shard: Shard
     worker: int | None = None
     tried: int = 0
+    blame: str = ""
 
 
 class Workers:
@@ -96,7 +109,7 @@ class Workers:
         turn: Callable[[], None],
     ) -> None:
         self.roster = Roster(wanted)
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(listener.sample_failed)
         self.settled = asyncio.Event()  # once, when there were as many as wanted for the first time
         self._address, self._router, self._tables = address, router, tables
         self._listener, self._turn = listener, turn
@@ -137,6 +150,12 @@ class Workers:
     def fill(self, dataset: int, slot: int, n: int) -> None:
         """Have batch `n` of a dataset made in a slot."""
         self.scheduler.fill(dataset, dataset, slot, n, self._served[dataset].rows(n))
+
+    def replace(self, dataset: int, samples: list[int]) -> None:
+        """Tell those who know a dataset of further samples that are replaced: rows of later tasks heed it."""
+        for number, worker in self._workers.items():
+            if dataset in worker.datasets:
+                self._send(number, ReplaceSamples(dataset, samples))
 
     def forget(self, dataset: int) -> None:
         """Nobody reads this dataset any more, or waits for it to be opened."""
@@ -180,7 +199,7 @@ class Workers:
                 self._listener.jobs_ended(self.scheduler.rows_filled(worker, message.task, message.seconds))
                 self._dismiss_idle()
             case RowsFailed():
-                ended = self.scheduler.rows_failed(worker, message.task, message.piece, message.error)
+                ended = self.scheduler.rows_failed(worker, message.task, message.piece, message.error, message.sample)
                 self._listener.jobs_ended(ended)
                 self._dismiss_idle()
             case WorkerJoined():
@@ -188,6 +207,8 @@ class Workers:
                 if not self.roster.joined(worker):  # it was sent away while it started
                     self.scheduler.worker_retired(worker)
                 self._muster()
+            case SamplesKnown():
+                self._listener.samples_known(message.key, message.samples)
             case DatasetOpened():
                 self._door.drain(self._workers[worker].peer)
                 self._dataset_opened(worker, message)
@@ -207,7 +228,9 @@ class Workers:
         if served.number not in worker.datasets:
             self._hand_tables(worker, served.tables)
             worker.datasets.add(served.number)
-            self._send(number, OpenDataset(served.number, served.declaration, served.opened.index, served.shard))
+            replaced = served.ledger.ids
+            index = served.opened.index
+            self._send(number, OpenDataset(served.number, served.declaration, index, served.shard, replaced))
         if served.number not in worker.arenas:
             worker.arenas.add(served.number)
             self._door.hand(worker.peer, ShareArena(served.number, served.mapped_nbytes), served.arena)
@@ -229,7 +252,8 @@ class Workers:
             worker = self._workers[opening.worker]
             self._hand_tables(worker, tables_in(opening.declaration))
             worker.datasets.add(dataset)
-            self._send(opening.worker, OpenDataset(dataset, opening.declaration, {}, opening.shard))
+            told = OpenDataset(dataset, opening.declaration, {}, opening.shard, blame=opening.blame)
+            self._send(opening.worker, told)
 
     def _dataset_opened(self, worker: int, opened: DatasetOpened) -> None:
         wanted = self._openings.pop(opened.dataset, None)
@@ -294,10 +318,14 @@ class Workers:
             if opening.worker == fact.worker:
                 opening.worker = None
                 opening.tried += 1
-                if opening.tried >= OPEN_ATTEMPTS:
-                    del self._openings[dataset]
-                    why = f"{OPEN_ATTEMPTS} workers died while each opened the dataset; the last was {fact.how}"
-                    self._listener.dataset_refused(dataset, failed(DatasetError(why)))
+                if opening.tried < OPEN_ATTEMPTS:
+                    continue
+                why = f"{OPEN_ATTEMPTS} workers died while each opened the dataset; the last was {fact.how}"
+                if not opening.blame:
+                    opening.tried, opening.blame = 0, why
+                    continue
+                del self._openings[dataset]
+                self._listener.dataset_refused(dataset, failed(DatasetError(why)))
 
     def _muster(self) -> None:
         """Bring the pool to its wanted size, and what waits for workers to them."""

@@ -7,6 +7,7 @@ Nothing is read while it is declared. It is opened, in this process, by what nee
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, ValidationError
 
 from loader_service.dataset.collate import native
-from loader_service.dataset.declaration import Batch, Declaration, Shuffle, explain
+from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuffle, explain
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.image_folder import ImageFolder
@@ -210,6 +211,17 @@ class Dataset:
         """
         return self._replace(batch=_checked(Batch, size=size, remainder=remainder))
 
+    def on_error(self, policy: Literal["raise", "replace"], *, most: float = 0.01) -> Dataset:
+        """Say what becomes of a sample that cannot be made: it raises twice, or three workers die over it.
+
+        Args:
+            policy: "raise" names it in an error, which is also what is done where nothing is said. "replace" puts
+                another sample into its row, always the same one, and remembers that in the ledger of the dataset's key.
+            most: Share of the samples that may be replaced, in (0, 1]; one may be in any case. Beyond it, an error.
+        """
+        said = _checked(OnError, policy=policy, most=most)
+        return self._replace(on_error=None if policy == "raise" else said)
+
     # -- what it is ------------------------------------------------------------------------------------------
 
     @property
@@ -264,6 +276,8 @@ class Dataset:
             steps.append(f"shuffle(seed={self.declaration.shuffle.seed})")
         if self.declaration.batch:
             steps.append(_shown("batch", self.declaration.batch))
+        if self.declaration.on_error:
+            steps.append(_shown("on_error", self.declaration.on_error))
         found = f": {self.samples:,} samples, {describe(self.spec)}" if "plan" in vars(self) else ""  # opens nothing
         return f"<Dataset {' -> '.join(steps)}{found}>"
 
@@ -297,8 +311,13 @@ def _checked(model: type[Model], **options: Any) -> Model:
     try:
         return model(**options)
     except ValidationError as error:
-        name = model.model_fields["kind"].default if "kind" in model.model_fields else model.__name__.lower()
+        name = model.model_fields["kind"].default if "kind" in model.model_fields else _method_name(model)
         raise DatasetError(f"{name}: {explain(error)}") from None
+
+
+def _method_name(model: type[BaseModel]) -> str:
+    """Return the method that makes it: "on_error" of OnError."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()
 
 
 def _shown(name: str, options: BaseModel) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.image_folder import ImageFolder
@@ -57,6 +58,25 @@ class Batch(_Plain):
     )
 
 
+class OnError(_Plain):
+    """What becomes of a sample that cannot be made: its file is damaged, your function raises, it kills workers."""
+
+    policy: Literal["raise", "replace"] = Field(
+        description="Raise an error that names it, or replace it by another sample, always the same one."
+    )
+    most: Annotated[float, Field(gt=0, le=1, description="Share of the samples that may be replaced.")] = 0.01
+
+    def most_replaced(self, samples: int) -> int:
+        """Return how many of `samples` may be replaced: at least one, never all.
+
+        >>> [OnError(policy="replace").most_replaced(samples) for samples in (1, 2, 150, 1000)]
+        [0, 1, 1, 10]
+        """
+        if self.policy == "raise":
+            return 0
+        return min(max(1, math.floor(self.most * samples + 1e-9)), samples - 1)
+
+
 class Declaration(_Plain):
     """All that a dataset is, apart from the content of what it names."""
 
@@ -64,6 +84,13 @@ class Declaration(_Plain):
     transforms: tuple[AnyTransform, ...] = ()
     shuffle: Shuffle | None = None
     batch: Batch | None = None
+    on_error: OnError | None = None  # None: raise
+
+    @field_validator("on_error")
+    @classmethod
+    def _unsaid(cls, said: OnError | None) -> OnError | None:
+        """Leave the default away: a dataset that says it is no other than one that does not."""
+        return None if said is not None and said.policy == "raise" else said
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Declaration:
@@ -139,7 +166,7 @@ def kind_of(model: type[BaseModel]) -> str:
 
 def _keys_at(path: Sequence[int | str]) -> list[str]:
     """Return the keys that the table at this place may have."""
-    tables: dict[int | str, type[BaseModel]] = {"shuffle": Shuffle, "batch": Batch}
+    tables: dict[int | str, type[BaseModel]] = {"shuffle": Shuffle, "batch": Batch, "on_error": OnError}
     for union in (AnySource, AnyTransform):
         tables.update((kind_of(model), model) for model in _models(union))
     table = next((tables[part] for part in reversed(path) if part in tables), Declaration)

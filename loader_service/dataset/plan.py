@@ -7,15 +7,18 @@
 Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
 shape and dtype stay as they are gets the row to write into, and the steps after it work there, in place.
 
-`Plan.fill` is a pure function of (n, start, stop): the order gives the sample ids, and random numbers depend on
-(seed, epoch, position). `Dataset.compute` and every worker run this same code; how rows are cut into tasks cannot
-be seen in the bytes.
+`Plan.fill` is a pure function of (n, start, stop) and of the ledger: the order gives the sample ids, those that cannot
+be made are replaced (replacing.py), and random numbers depend on (seed, epoch, position). `Dataset.compute` and every
+worker run this same code; how rows are cut into tasks cannot be seen in the bytes.
+
+Who decides that a sample is bad: `compute` here, for itself; the daemon for its workers, who are told.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,17 +30,21 @@ from numpy.typing import NDArray
 from loader_service.dataset.collate import put
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.draws import stream_key, uniforms
+from loader_service.dataset.ledger_file import LedgerFile
 from loader_service.dataset.order import OrderCache
+from loader_service.dataset.replacing import Replacing
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC
+from loader_service.protocol.ledger import ATTEMPTS, BadSample, Ledger, error_about, sample_of
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
+FIRST_TRIES = 10  # samples that may fail when a dataset is opened; if more do, it is not for their own sake
 WEIGHT = "weight"  # float32 (): what `remainder="pad"` adds; 0 in padding rows
 Rows = Mapping[str, np.ndarray]
 
@@ -64,7 +71,22 @@ class Column:
 class Plan:
     """An opened dataset in one process: what it looks like, and how any of its rows are made."""
 
-    def __init__(self, declaration: Declaration, table: ReadTable, index: Index | None = None) -> None:
+    def __init__(
+        self,
+        declaration: Declaration,
+        table: ReadTable,
+        index: Index | None = None,
+        replaced: Iterable[int] | None = None,
+        blame: str = "",
+    ) -> None:
+        """Open a dataset.
+
+        Args:
+            index: What the first who opened it has listed.
+            replaced: Samples that others have found to be bad, and who alone decide; None to look into the ledger's
+                file, and to decide here.
+            blame: What is said of the first sample, if it is held to be bad: it is not touched.
+        """
         if declaration.batch is None:
             raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
         self.declaration = declaration
@@ -83,7 +105,14 @@ class Plan:
         self._order = OrderCache(self.samples, declaration.seed if self.shuffled else None)
         self._draw_keys: dict[tuple[int, int], int] = {}
         self._seeds_source = isinstance(self._reader, PythonReader)
-        specs = self._declare()
+        self.most_replaced = declaration.on_error.most_replaced(self.samples) if declaration.on_error else 0
+        self.ledger = Ledger()  # what is known here of bad samples; workers are only told their ids
+        self._replacing = Replacing(self.samples, declaration.seed)
+        self._ledger_file = LedgerFile(self.key) if self.most_replaced and replaced is None else None
+        self._unwritten = False  # whether the ledger holds what its file does not
+        self.replace(replaced or ())
+        self._heed_file()
+        specs = self._learn(blame)
         self._compile(specs)
         self.spec: dict[str, FieldSpec] = dict(specs[-1])
         if IDS in self.spec:
@@ -107,7 +136,12 @@ class Plan:
             targets=self.targets,
             class_names=self.class_names,
             remainder=self._remainder,
+            most_replaced=self.most_replaced,
         )
+
+    def replace(self, ids: Iterable[int]) -> None:
+        """Replace these samples, too, in all rows that are made from here on."""
+        self._replacing.grow(ids)
 
     def fill(self, n: int, start: int, stop: int, out: Rows) -> None:
         """Make the rows start .. stop - 1 of batch `n`.
@@ -128,7 +162,7 @@ class Plan:
         if not filled:
             return
         positions = np.arange(first, first + filled, dtype=np.int64)
-        ids = self._order.ids(epoch, first, first + filled)
+        ids = self._ids(epoch, first, first + filled)
         out[IDS][...] = ids
         if self._adds_weight:
             out[WEIGHT][...] = 1
@@ -143,12 +177,86 @@ class Plan:
 
     def compute(self, n: int) -> dict[str, np.ndarray]:
         """Make batch `n` here and now, ids included: the definition that every other way must equal."""
+        self._heed_file()
         rows = self.info.rows(n)
         specs = {**self.spec, IDS: IDS_SPEC}
         out = {name: np.empty((rows, *field.shape), field.dtype) for name, field in specs.items()}
         with globals_kept() if self._runs_user_code else nullcontext():
-            self.fill(n, 0, rows, out)
+            raised: Counter[int] = Counter()
+            while True:
+                try:
+                    self.fill(n, 0, rows, out)
+                    break
+                except DatasetError as error:
+                    self._forgive(error, raised)
+        self._write_ledger()
         return out
+
+    def error_of(self, n: int, row: int, told: str) -> DatasetError:
+        """Return the error that names the sample in a row of batch `n`, without touching it."""
+        epoch, batch = divmod(n, self.batches_per_epoch)
+        position = batch * self.batch_size + row
+        if position >= self.samples:
+            return SampleError(f"row {row} of batch {n}, which is padding: {told}")
+        (sample_id,) = self._ids(epoch, position, position + 1).tolist()
+        return error_about(sample_id, self._reader.describe(sample_id), told)
+
+    # -- samples that cannot be made -------------------------------------------------------------------------
+
+    def _ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Return which samples stand at these positions of an epoch."""
+        return self._replacing.apply(self._order.ids(epoch, start, stop))
+
+    def _forgive(self, error: DatasetError, raised: Counter[int]) -> None:
+        """Let a sample that raised be made once more; then replace it.
+
+        Args:
+            raised: How often each sample did.
+        Raises:
+            DatasetError: The same one, if no sample is its reason, or none may be replaced; or that too many are.
+        """
+        sample = error.sample
+        if sample is None or self._ledger_file is None:
+            raise error
+        raised[sample.id] += 1
+        if raised[sample.id] < ATTEMPTS:
+            return
+        if len(self.ledger) >= self.most_replaced:
+            where = str(self._ledger_file.path)
+            raise self.ledger.refuse(sample, self.most_replaced, self.samples, where) from error
+        self._enter([sample])
+        self._unwritten = True
+
+    def _enter(self, samples: Iterable[BadSample]) -> None:
+        self.replace([sample.id for sample in self.ledger.add(samples)])
+
+    def _heed_file(self) -> None:
+        """Replace what others have found, in other processes or earlier runs."""
+        if self._ledger_file is not None:
+            self._enter(self._ledger_file.news())
+
+    def _write_ledger(self) -> None:
+        if self._ledger_file is not None and self._unwritten:
+            self._enter(self._ledger_file.record(list(self.ledger)))
+            self._unwritten = False
+
+    def _learn(self, blame: str) -> list[Spec]:
+        """Return the specs of the source and after each transform: those of the first sample that can be made."""
+        raised: Counter[int] = Counter()
+        if blame:
+            first = self._replacing.of(0)
+            raised[first] = ATTEMPTS
+            self._forgive(error_about(first, self._reader.describe(first), blame), raised)
+        while True:
+            try:
+                specs = self._declare(self._replacing.of(0))
+                break
+            except DatasetError as error:
+                if len(raised) >= FIRST_TRIES:
+                    raise
+                self._forgive(error, raised)
+        self._write_ledger()
+        return specs
 
     # -- compiling -------------------------------------------------------------------------------------------
 
@@ -166,28 +274,31 @@ class Plan:
         whole, rest = divmod(self.samples, self.batch_size)
         return whole + (1 if rest and self._remainder != "drop" else 0)
 
-    def _declare(self) -> list[Spec]:
+    def _declare(self, first: int) -> list[Spec]:
         """Return the spec of the source, and after each transform; a user's function is run once to find its."""
-        specs: list[Spec] = [self._reader.spec]
+        with self._naming(first), globals_kept():
+            self._seed_source(0, 0)
+            self._source_spec = self._reader.model(first)
+        specs: list[Spec] = [self._source_spec]
         chain = self.declaration.transforms
         for number, transform in enumerate(chain):
             if isinstance(transform, Map):
                 transform.load()
-                sample = self._sample(0, number + 1)
+                sample = self._sample(first, number + 1)
                 specs.append(transform.spec_of(sample))
             else:
                 specs.append(transform.declare(specs[-1]))
         return specs
 
-    def _sample(self, epoch: int, steps: int) -> dict[str, Any]:
-        """Return the first sample after `steps` transforms, with the random numbers of position 0."""
+    def _sample(self, sample_id: int, steps: int) -> dict[str, Any]:
+        """Return a sample after `steps` transforms, with the random numbers of position 0."""
         position = np.zeros(1, np.int64)
-        draws = self._draw(epoch, position)
-        with self._naming(0), globals_kept():
-            sample = self._read(epoch, 0, 0, frozenset(self._reader.spec))
+        draws = self._draw(0, position)
+        with self._naming(sample_id), globals_kept():
+            sample = self._read(0, sample_id, 0, frozenset(self._source_spec))
             for number, transform in enumerate(self.declaration.transforms[:steps]):
                 if isinstance(transform, SampleTransform):
-                    sample = transform.apply(sample, self._draw_key(epoch, number), 0)
+                    sample = transform.apply(sample, self._draw_key(0, number), 0)
                 else:
                     name = transform.field
                     sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)
@@ -204,7 +315,7 @@ class Plan:
             numbers = [k for k, step in enumerate(chain) if isinstance(step, FieldTransform) and step.field == field]
             own = self._steps_of(field, [k for k in numbers if k > mapped], specs)
             steps |= own
-            source = self._reader.spec.get(field)
+            source = self._source_spec.get(field)
             vectorised = all(step.transform.vectorised for step in own.values())
             if mapped < 0 and field in self._reader.columns and vectorised and source is not None:
                 in_place = all(step.into_row and step.transform.in_place for step in own.values())
@@ -212,7 +323,7 @@ class Plan:
         self._columns = tuple(columns)
         done = {column.field for column in columns}
         self._sample_fields = tuple(field for field in specs[-1] if field not in done)
-        self._read_fields = frozenset(self._reader.spec if mapped >= 0 else self._sample_fields)
+        self._read_fields = frozenset(self._source_spec if mapped >= 0 else self._sample_fields)
         self._sample_steps: list[tuple[int, FieldTransform | SampleTransform, bool]] = [
             (number, transform, number in steps and steps[number].into_row)
             for number, transform in enumerate(chain)
@@ -297,9 +408,12 @@ class Plan:
 
     def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
         """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`."""
+        self._seed_source(epoch, position)
+        return self._reader.read(sample_id, fields)
+
+    def _seed_source(self, epoch: int, position: int) -> None:
         if self._seeds_source:
             seed_globals(self._draw_key(epoch, SOURCE), position)
-        return self._reader.read(sample_id, fields)
 
     def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray]) -> None:
         for field, row in rows.items():
@@ -310,10 +424,18 @@ class Plan:
 
     def _fill_by_user(self, ids: NDArray[np.int64], out: Rows) -> None:
         assert isinstance(self._reader, PythonReader), "only a user's source fills rows itself"
+        rows = {field: out[field] for field in self._source_spec}
         try:
             # A copy: the ids are a view of the order itself, and may be sorted in there, as h5py wants them.
-            self._reader.read_rows(ids.copy(), {field: out[field] for field in self._reader.spec})
+            self._reader.read_rows(ids.copy(), rows)
         except Exception as error:
+            for row, sample_id in enumerate(ids.tolist()):
+                with self._naming(sample_id):
+                    self._reader.read_rows(
+                        ids[row : row + 1].copy(), {name: rows[name][row : row + 1] for name in rows}
+                    )
+            if len(np.unique(ids)) < len(ids):
+                return  # a sample that replaces another is here twice, which h5py cannot read at once; now it was
             named = SampleError(f"samples {ids[0]} .. {ids[-1]}, read_rows: {type(error).__name__}: {error}")
             named.add_note(traceback.format_exc())
             raise named from error
@@ -334,11 +456,11 @@ class _Naming:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> None:
-        if error is None or not isinstance(error, Exception) or isinstance(error, SampleError):
+        if error is None or not isinstance(error, Exception) or sample_of(error) is not None:
             return
         told = str(error) if isinstance(error, LoaderError) else f"{type(error).__name__}: {error}"
-        make = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
-        named = make(f"sample {self._sample_id} ({self._reader.describe(self._sample_id)}): {told}")
+        kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
+        named = error_about(self._sample_id, self._reader.describe(self._sample_id), told, kind)
         if not isinstance(error, LoaderError):
             named.add_note("".join(traceback.format_exception(error)))
         raise named from error

@@ -7,24 +7,27 @@
 A task is cut to take some milliseconds, by the time that earlier rows of its dataset took; but never to more than a
 fair share of what is waiting, so that the workers finish a batch together. Each worker has a second task at hand
 while it works on the first. Pieces come back to the front of the queue when their worker is lost; a piece that was
-being worked on then is suspect: it runs alone, in halves, until a single sample has killed DEATHS workers.
+being worked on then is suspect: it runs alone, in halves, until a single row has killed DEATHS workers. Then a worker
+is told to name the sample in that row, and not to touch it.
+
+A sample that raises ATTEMPTS times, or that is named for those deaths, is judged: its batch fails, or the sample is
+replaced and the rows are made again.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
-from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import SampleError
+from loader_service.protocol.ledger import ATTEMPTS, BadSample
 from loader_service.protocol.messages import Failed, FillRows
 
 DEPTH = 2  # tasks that a worker has at hand
 SHORTEST = 0.002  # seconds; below this, messages cost more than they bring
 LONGEST = 0.008  # seconds
-ATTEMPTS = 2  # of rows that raise
 DEATHS = 3  # of workers, before a single row is blamed
 
 
@@ -48,9 +51,10 @@ class Piece:
     job: Job
     start: int
     stop: int
-    raised: int = 0  # times that it ended in an exception
+    raised: Counter[int | None] = field(default_factory=Counter)  # sample -> times that it ended its making
     deaths: int = 0  # workers that died while it was alone in a task, and one row long
     suspect: bool = False  # its worker died: it must run alone
+    blame: str = ""  # what is said of its sample, once that is to be named
 
     @property
     def rows(self) -> int:
@@ -65,10 +69,15 @@ class _Worker:
     retiring: bool = False
 
 
+#: (dataset, its sample that cannot be made, the error) -> the error that its batch fails with; None: it is replaced
+Judge = Callable[[int, BadSample, Failed], Failed | None]
+
+
 class Scheduler:
     """The pool's work: what waits, what runs where, how long rows take."""
 
-    def __init__(self) -> None:
+    def __init__(self, judge: Judge = lambda dataset, sample, error: error) -> None:
+        self._judge = judge
         self._workers: dict[int, _Worker] = {}
         self._waiting: dict[int, deque[Piece]] = {}  # dataset -> pieces, oldest first
         self._waiting_rows: dict[int, int] = {}
@@ -139,7 +148,9 @@ class Scheduler:
             self._row_seconds[dataset] = before + 0.3 * (took - before)
         return self._account(pieces)
 
-    def rows_failed(self, worker: int, task: int, piece: int, error: Failed) -> list[Job]:
+    def rows_failed(
+        self, worker: int, task: int, piece: int, error: Failed, sample: BadSample | None = None
+    ) -> list[Job]:
         """Piece number `piece` of a task raised: those before it are filled, those after it not begun."""
         pieces = self._take_task(worker, task)
         if piece >= len(pieces):
@@ -148,12 +159,14 @@ class Scheduler:
         ended: list[Job] = []
         for untouched in reversed(pieces[piece + 1 :]):
             ended += self._requeue(untouched)
-        culprit.raised += 1
+        who = None if sample is None else sample.id
+        culprit.raised[who] += 1
         self.redone += culprit.rows
-        if culprit.raised < ATTEMPTS:
+        if culprit.raised[who] < ATTEMPTS and not culprit.blame:
             ended += self._requeue(culprit)
         else:
-            ended += self._fail(culprit, error)
+            verdict = error if sample is None else self._judge(culprit.job.dataset, sample, error)
+            ended += self._acquit(culprit) if verdict is None else self._fail(culprit, verdict)
         return ended + self._account(pieces[:piece])
 
     def forget(self, dataset: int) -> None:
@@ -181,7 +194,7 @@ class Scheduler:
             self._workers[worker].tasks[task] = pieces
             job = pieces[0].job
             rows = [(piece.job.slot, piece.job.n, piece.start, piece.stop) for piece in pieces]
-            assigned.append((worker, FillRows(task, job.dataset, job.arena, rows)))
+            assigned.append((worker, FillRows(task, job.dataset, job.arena, rows, pieces[0].blame)))
         return assigned
 
     # -- within ----------------------------------------------------------------------------------------------
@@ -260,6 +273,17 @@ class Scheduler:
             abandoned.append(piece)
         return self._account(abandoned)
 
+    def _acquit(self, piece: Piece) -> list[Job]:
+        """The sample that was the reason is replaced: make the rows again.
+
+        Deaths of other rows of the dataset are counted anew: that sample may have stood in them, too.
+        """
+        tasks = [task for worker in self._workers.values() for task in worker.tasks.values()]
+        for other in chain([piece], self._waiting.get(piece.job.dataset, ()), *tasks):
+            if other.job.dataset == piece.job.dataset:
+                other.deaths, other.blame = 0, ""
+        return self._requeue(piece)
+
     def _suspect(self, piece: Piece, *, alone: bool) -> list[Job]:
         """Treat a piece whose worker died: it may be the reason."""
         piece.suspect = True
@@ -270,7 +294,6 @@ class Scheduler:
             return self._requeue(rest) + self._requeue(piece)
         if alone:
             piece.deaths += 1
-        if piece.deaths < DEATHS:
-            return self._requeue(piece)
-        told = f"row {piece.start} of batch {piece.job.n}: {DEATHS} workers died while each made it alone"
-        return self._fail(piece, failed(SampleError(told)))
+        if piece.deaths >= DEATHS:
+            piece.blame = f"{DEATHS} workers died while each made it alone"
+        return self._requeue(piece)

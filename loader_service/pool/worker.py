@@ -27,17 +27,21 @@ from loader_service.protocol.arena import map_memory, memory_of, slot_arrays
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import ProtocolError
 from loader_service.protocol.layout import Layout
+from loader_service.protocol.ledger import sample_of
 from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.link import Link
 from loader_service.protocol.messages import (
+    MOST_TOLD,
     CloseDataset,
     DatasetOpened,
     DatasetRefused,
     FillRows,
     Leave,
     OpenDataset,
+    ReplaceSamples,
     RowsFailed,
     RowsFilled,
+    SamplesKnown,
     ShareArena,
     ShareTable,
     WorkerJoined,
@@ -100,6 +104,9 @@ class Worker:
                 self._fill(message)
             case OpenDataset():
                 self._open(message)
+            case ReplaceSamples():
+                if message.dataset in self._datasets:
+                    self._datasets[message.dataset].plan.replace(message.samples)
             case CloseDataset():
                 self._datasets.pop(message.dataset, None)
                 self._arenas.pop(message.dataset, None)
@@ -124,7 +131,9 @@ class Worker:
         self._take_shared()
         try:
             index = {name: self._tables.array(ref) for name, ref in message.index.items()}
-            plan = Plan(Declaration.from_plain(message.declaration), self._tables.array, index or None)
+            declaration = Declaration.from_plain(message.declaration)
+            replaced = message.replaced if index else None
+            plan = Plan(declaration, self._tables.array, index or None, replaced, message.blame)
             layout = Layout.of(plan.spec, len(message.shard.of(plan.batch_size)))
         except Exception as error:
             self._link.send(DatasetRefused(message.dataset, failed(explained(error))))
@@ -139,6 +148,9 @@ class Worker:
                 with memory_of(plan.index[name], name) as fd:
                     self._link.lifeline.send(ShareTable(ref.table), fd)
                     self._tables.adopt(ref.table, os.dup(fd))
+        known = list(plan.ledger)
+        for start in range(0, len(known), MOST_TOLD):
+            self._link.send(SamplesKnown(plan.key, known[start : start + MOST_TOLD]))
         self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs))
 
     def _fill(self, message: FillRows) -> None:
@@ -156,9 +168,11 @@ class Worker:
                     arrays = slot_arrays(self._arenas[message.arena], dataset.layout, slot)
                     dataset.slots[slot] = arrays
                 first = dataset.shard.of(dataset.plan.info.rows(n)).start
+                if message.blame:
+                    raise dataset.plan.error_of(n, first + start, message.blame)
                 rows = {name: rows[start:stop] for name, rows in arrays.items()}
                 dataset.plan.fill(n, first + start, first + stop, rows)
         except Exception as error:
-            self._link.send(RowsFailed(message.task, number, failed(explained(error))))
+            self._link.send(RowsFailed(message.task, number, failed(explained(error)), sample_of(error)))
         else:
             self._link.send(RowsFilled(message.task, time.perf_counter() - began))

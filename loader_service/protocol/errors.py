@@ -22,6 +22,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loader_service.protocol.ledger import BadSample
 
 MAX_TEXT = 100_000  # characters of a message or note that travel: a user's exception may show a whole array
 MAX_NOTES = 16
@@ -48,6 +52,8 @@ def nearest(wrong: str, valid: Iterable[str]) -> str:
 
 class DatasetError(LoaderError):
     """A dataset's declaration, or something that it names, is wrong."""
+
+    sample: BadSample | None = None  # the one that it is about; see ledger.py. It does not cross the wire with the text
 
 
 class SpecMismatch(DatasetError):
@@ -116,14 +122,14 @@ def error_to_plain(error: BaseException) -> tuple[str, str, list[str]]:
     >>> error_to_plain(ZeroDivisionError("oh"))
     ('RemoteError', 'ZeroDivisionError: oh', [])
     """
-    notes = [_text(str(note)) for note in getattr(error, "__notes__", [])[:MAX_NOTES]]
+    notes = [plain_text(str(note)) for note in getattr(error, "__notes__", [])[:MAX_NOTES]]
     name = type(error).__name__
     if _BY_NAME.get(name) is type(error):
-        return name, _text(str(error)), notes
-    return RemoteError.__name__, _text(f"{name}: {error}"), notes
+        return name, plain_text(str(error)), notes
+    return RemoteError.__name__, plain_text(f"{name}: {error}"), notes
 
 
-def _text(told: str) -> str:
+def plain_text(told: str) -> str:
     """Return text that can travel: bytes of a file's name that are no UTF-8 are spelt out, the too long is cut."""
     if len(told) > MAX_TEXT:
         told = f"{told[: MAX_TEXT // 2]} [...] {told[-MAX_TEXT // 4 :]}"

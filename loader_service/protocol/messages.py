@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.shard import Shard
 from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import Hash, TableRef
@@ -21,6 +22,7 @@ PROTOCOL = 1
 
 MOST_PREFETCH = 65536  # batches
 MOST_WORKERS = 4096
+MOST_TOLD = 1000  # bad samples in one message; of a long ledger, several travel
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]  # a batch number: counts from 0 for the life of a run
@@ -199,6 +201,17 @@ class BatchFailed:
     error: Failed
 
 
+@message("samples_replaced")
+class SamplesReplaced:
+    """Daemon -> client. Further samples cannot be made, and are replaced in all batches from here on.
+
+    Before StreamOpened: those that have been replaced so far.
+    """
+
+    stream: Count
+    samples: list[BadSample]
+
+
 @message("status")
 class Status:
     """Daemon -> client. The object that `status --json` prints."""
@@ -217,6 +230,16 @@ class OpenDataset:
     declaration: dict[str, Any]
     index: dict[str, TableRef]
     shard: Shard  # what the rows of a slot are; tasks count rows from its first one
+    replaced: list[Number] = Field(default_factory=list)  # with an index: the samples that are, so far
+    blame: Text = ""  # without: what is said of its first sample, which is not to be touched
+
+
+@message("replace_samples")
+class ReplaceSamples:
+    """Daemon -> worker. Replace these samples, too, in all rows of later tasks."""
+
+    dataset: Count
+    samples: list[Number]
 
 
 @message("close_dataset")
@@ -231,12 +254,16 @@ Piece = tuple[Count, Number, Count, Count]  # slot, n, first row, row after the 
 
 @message("fill_rows")
 class FillRows:
-    """Daemon -> worker. A task: make these rows, in this order."""
+    """Daemon -> worker. A task: make these rows, in this order.
+
+    With `blame`, there is one row, which is not to be made: answer RowsFailed, with its sample's name and these words.
+    """
 
     task: Number
     dataset: Count
     arena: Count
     pieces: list[Piece]
+    blame: Text = ""
 
 
 @message("leave")
@@ -245,6 +272,14 @@ class Leave:
 
 
 # -- worker -> daemon ---------------------------------------------------------------------------------------
+
+
+@message("samples_known")
+class SamplesKnown:
+    """Worker -> daemon. Before DatasetOpened: what the file of a key's ledger holds, and what was found since."""
+
+    key: str
+    samples: list[BadSample]
 
 
 @message("dataset_opened")
@@ -279,6 +314,7 @@ class RowsFailed:
     task: Number
     piece: Count
     error: Failed
+    sample: BadSample | None = None  # that the error is about
 
 
 @message("worker_joined")
@@ -313,8 +349,8 @@ class WorkerEnded:
 
 
 FromClient = OpenStream | RequestBatches | ReturnSlots | ResetStream | CloseStream | GetStatus | Scale | Stop
-ToClient = StreamOpened | StreamFailed | BatchesReady | BatchFailed | Status | Failed
-ToWorker = OpenDataset | CloseDataset | FillRows | Leave
-FromWorker = WorkerJoined | DatasetOpened | DatasetRefused | RowsFilled | RowsFailed
+ToClient = StreamOpened | StreamFailed | BatchesReady | BatchFailed | SamplesReplaced | Status | Failed
+ToWorker = OpenDataset | ReplaceSamples | CloseDataset | FillRows | Leave
+FromWorker = WorkerJoined | SamplesKnown | DatasetOpened | DatasetRefused | RowsFilled | RowsFailed
 OnLifeline = Hello | Welcome | Failed | ShareArena | ShareTable
 FromTemplate = WorkerStarted | WorkerEnded

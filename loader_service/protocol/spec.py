@@ -81,6 +81,7 @@ class DatasetInfo:
     targets: list[str]  # as y
     class_names: list[str]
     remainder: Literal["keep", "drop", "pad"] = "keep"
+    most_replaced: Annotated[int, Field(ge=0)] = 0  # samples; 0: one that cannot be made is an error
 
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included."""

@@ -7,9 +7,9 @@ from loader_service.dataset.order import ShuffledOrder
 from loader_service.dataset.transforms.map import Map
 
 
-def plain_sample(declaration, reader, epoch, sample_id, position):
+def plain_sample(declaration, reader, fields, epoch, sample_id, position):
     """Return one sample after all transforms; none of them is handed a row to write into."""
-    sample = reader.read(sample_id, frozenset(reader.spec))
+    sample = reader.read(sample_id, fields)
     for number, transform in enumerate(declaration.transforms):
         key = stream_key("draws", declaration.seed, epoch, number)
         if isinstance(transform, Map):
@@ -27,12 +27,13 @@ def plain_batch(dataset, n):
     table = {ref: dataset.tables[ref] for ref in dataset.tables}
     source = declaration.source
     reader = source.reader(source.make_index(lambda ref: table[ref.table]), lambda ref: table[ref.table])
+    fields = frozenset(reader.model(0))
     epoch, batch = divmod(n, dataset.batches_per_epoch)
     first = batch * declaration.batch.size
     positions = np.arange(first, min(first + declaration.batch.size, len(reader)))
     ids = ShuffledOrder(len(reader), declaration.seed, epoch).ids(positions) if declaration.shuffle else positions
     samples = [
-        plain_sample(declaration, reader, epoch, sample_id, position)
+        plain_sample(declaration, reader, fields, epoch, sample_id, position)
         for sample_id, position in zip(ids.tolist(), positions.tolist(), strict=True)
     ]
     return {field: np.stack([np.asarray(sample[field]) for sample in samples]) for field in samples[0]}

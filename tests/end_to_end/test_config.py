@@ -117,6 +117,21 @@ def test_check_fails_with_the_dataset_that_is_not_sound(config):
         ("transforms = [", "transforms = 3 # [", "transforms: expected a list, got 3"),
         ("size = 16", "sise = 16", "datasets.pets: batch: there is no key 'sise'; did you mean 'size'?"),
         ('"pad"', '"padd"', "datasets.pets: batch.remainder: input should be 'keep', 'drop' or 'pad', got 'padd'"),
+        (
+            "shuffle =",
+            'on_eror = { policy = "replace" }\nshuffle =',
+            "there is no key 'on_eror'; did you mean 'on_error'?",
+        ),
+        (
+            "shuffle =",
+            'on_error = { policy = "replace", mots = 0.1 }\nshuffle =',
+            "datasets.pets: on_error: there is no key 'mots'; did you mean 'most'?",
+        ),
+        (
+            "shuffle =",
+            'on_error = { policy = "replac" }\nshuffle =',
+            "datasets.pets: on_error.policy: input should be 'raise' or 'replace', got 'replac'",
+        ),
         ("seed = 3", "seed = -3", "shuffle.seed: input should be greater than or equal to 0, got -3"),
     ],
 )

@@ -10,8 +10,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from loader_service.pool.scheduler import DEATHS, DEPTH, Scheduler
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import SampleError
+from loader_service.protocol.ledger import BadSample
 
 OOPS = failed(SampleError("oops"))
+
+
+def bad(sample_id):
+    return BadSample(sample_id, f"{sample_id}.jpg", "oops")
 
 
 def pool_of(workers):
@@ -164,15 +169,143 @@ def test_a_row_that_kills_every_worker_is_blamed_and_its_neighbours_are_not():
         for at, task in scheduler.assign():
             if at == dead:
                 continue
-            if (0, poison) in rows_of(task):
+            if task.blame:
+                assert rows_of(task) == [(0, poison)]
+                ended += scheduler.rows_failed(at, task.task, 0, OOPS, bad(77))
+            elif (0, poison) in rows_of(task):
                 ended += scheduler.worker_lost(at)
                 deaths, dead = deaths + 1, at
             else:
                 ended += finish(scheduler, at, task)
 
     (job,) = ended
-    assert "row 13 of batch 0" in job.error.message
+    assert job.error == OOPS
     assert deaths <= 6 + DEATHS
+
+
+def suspect(scheduler, row=0, rows=1):
+    """Have workers die over a batch until the task comes that asks for the name of one row's sample; return it."""
+    asked = None
+    for worker in range(1000, 1100):
+        scheduler.worker_joined(worker)
+        for at, task in scheduler.assign():
+            if task.blame:
+                asked = at, task
+            elif (0, row) in rows_of(task):
+                scheduler.worker_lost(at)
+            else:
+                finish(scheduler, at, task)
+        if asked:
+            return asked
+    raise AssertionError("nobody was asked")
+
+
+def test_a_worker_that_lives_is_asked_for_the_name_of_a_sample_that_kills():
+    """The daemon does not know which sample is in which row."""
+    scheduler = Scheduler()
+    scheduler.fill(0, 0, slot=0, n=0, rows=8)
+
+    worker, task = suspect(scheduler, row=5)
+
+    assert rows_of(task) == [(0, 5)]
+    assert task.blame == f"{DEATHS} workers died while each made it alone"
+    (job,) = scheduler.rows_failed(worker, task.task, 0, OOPS, bad(77))
+    assert job.error == OOPS
+
+
+def test_another_worker_is_asked_if_that_one_dies():
+    scheduler = Scheduler()
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    worker, task = suspect(scheduler)
+
+    assert scheduler.worker_lost(worker) == []
+    scheduler.worker_joined(7)
+    ((worker, again),) = scheduler.assign()
+
+    assert (worker, again.blame) == (7, task.blame)
+
+
+def judging(replaced):
+    """Return a scheduler that replaces these samples, and the list of all that were judged."""
+    judged = []
+
+    def judge(dataset, sample, error):
+        judged.append(sample.id)
+        return None if sample.id in replaced else error
+
+    return Scheduler(judge), judged
+
+
+def test_rows_whose_sample_is_replaced_are_made_again():
+    scheduler, judged = judging({3, 5})
+    scheduler.worker_joined(0)
+    scheduler.fill(0, 0, slot=0, n=0, rows=8)
+
+    ended = []
+    for sample_id in (3, 3, 5, 5):
+        ((worker, task),) = scheduler.assign()
+        ended += scheduler.rows_failed(worker, task.task, 0, OOPS, bad(sample_id))
+    ((worker, task),) = scheduler.assign()
+
+    assert ended == []
+    assert judged == [3, 5]
+    assert len(rows_of(task)) == 8
+    assert [job.error for job in finish(scheduler, worker, task)] == [None]
+
+
+def test_a_row_that_kills_is_made_again_once_its_sample_is_replaced():
+    scheduler, _ = judging({77})
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    worker, task = suspect(scheduler)
+
+    assert scheduler.rows_failed(worker, task.task, 0, OOPS, bad(77)) == []
+    ((worker, again),) = scheduler.assign()
+
+    assert (again.blame, rows_of(again)) == ("", [(0, 0)])
+    assert [job.error for job in finish(scheduler, worker, again)] == [None]
+
+
+def test_attempts_are_counted_for_each_sample():
+    """A disk that fails for a moment fails for one sample, and then for the next: neither is bad."""
+    scheduler, judged = judging({3, 4, 5})
+    scheduler.worker_joined(0)
+    scheduler.fill(0, 0, slot=0, n=0, rows=8)
+
+    for sample_id in (3, 4, 5):
+        ((worker, task),) = scheduler.assign()
+        assert scheduler.rows_failed(worker, task.task, 0, OOPS, bad(sample_id)) == []
+    assert judged == []
+    ((worker, task),) = scheduler.assign()
+    scheduler.rows_failed(worker, task.task, 0, OOPS, bad(4))
+
+    assert judged == [4]
+
+
+def test_deaths_are_counted_anew_when_a_sample_is_replaced():
+    """The same sample may stand in two rows, at the end of an epoch: its replacement is not to blame for its deaths."""
+    scheduler, _ = judging({77})
+    for n in range(2):
+        scheduler.fill(0, 0, slot=n, n=n, rows=1)
+    holder, task_of = {}, {}  # n -> who makes it, and the task
+
+    def assign(worker):
+        scheduler.worker_joined(worker)
+        for at, task in scheduler.assign():
+            ((_, n, _, _),) = task.pieces
+            holder[n], task_of[n] = at, task
+
+    scheduler.worker_joined(0)
+    assign(1)
+    for worker, n in enumerate([1] * (DEATHS - 1) + [0] * DEATHS, start=2):
+        scheduler.worker_lost(holder[n])
+        assign(worker)
+    assert task_of[0].blame
+    scheduler.rows_failed(holder[0], task_of[0].task, 0, OOPS, bad(77))
+
+    scheduler.worker_lost(holder[1])
+    assign(99)
+
+    assert [task_of[n].blame for n in range(2)] == ["", ""]
 
 
 def test_a_retired_worker_ends_its_tasks_and_gets_no_more():
@@ -216,7 +349,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(judge=lambda dataset, sample, error: error if sample.id % 2 else None)
         self.workers = set()
         self.jobs = {}  # n -> rows
         self.ended = Counter()
@@ -249,8 +382,13 @@ class AnyHistory(RuleBasedStateMachine):
             )
         return assigned
 
-    @rule(assigned=consumes(tasks), seconds=st.floats(0, 1), fate=st.sampled_from(["filled", "failed", "lost"]))
-    def end(self, assigned, seconds, fate):
+    @rule(
+        assigned=consumes(tasks),
+        seconds=st.floats(0, 1),
+        fate=st.sampled_from(["filled", "failed", "lost"]),
+        sample=st.none() | st.integers(0, 3).map(bad),
+    )
+    def end(self, assigned, seconds, fate, sample):
         for worker, task in assigned:
             if task.task not in self.held:
                 continue  # lost with its worker
@@ -263,7 +401,7 @@ class AnyHistory(RuleBasedStateMachine):
             if fate == "filled":
                 self.take(self.scheduler.rows_filled(worker, task.task, seconds))
             else:
-                self.take(self.scheduler.rows_failed(worker, task.task, len(task.pieces) - 1, OOPS))
+                self.take(self.scheduler.rows_failed(worker, task.task, len(task.pieces) - 1, OOPS, sample))
 
     @invariant()
     def no_job_ends_twice(self):

@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import msgpack
 import pytest
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from loader_service.protocol.codec import MAX_NBYTES, decode, encode, error_of, failed
 from loader_service.protocol.errors import MAX_TEXT, ProtocolError, SampleError
+from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.messages import (
     TAGS,
     CloseStream,
@@ -23,6 +24,7 @@ from loader_service.protocol.spec import FieldSpec
 from loader_service.protocol.tables import TableRef
 
 FAILURE = Failed("SampleError", "sample 3: it is no picture", ["Traceback", "two"])
+BAD = BadSample(2**62, "cats/3.jpg", "it is no picture")
 TABLE = TableRef("0123456789abcdef" * 2, "int64", (5, 2))
 DESCRIBED = {
     "key": "0a" * 16,
@@ -59,20 +61,25 @@ EXAMPLES = {
     "stream_failed": {"stream": 3, "error": FAILURE},
     "batches_ready": {"stream": 3, "round": 0, "batches": [(0, 1, 64), (2**62, 13, 5)]},
     "batch_failed": {"stream": 3, "round": 1, "n": 12, "error": FAILURE},
+    "samples_replaced": {"stream": 3, "samples": [BAD, BAD]},
     "status": {"status": {"workers": [{"pid": 1, "state": "idle"}], "version": "0.1.0"}},
     "open_dataset": {
         "dataset": 2,
         "declaration": {"source": {"kind": "arrays"}},
         "index": {"sizes": TABLE},
         "shard": Shard(1, 2),
+        "replaced": [3, 2**62],
+        "blame": "three died",
     },
+    "replace_samples": {"dataset": 2, "samples": [3, 2**62]},
     "close_dataset": {"dataset": 2},
-    "fill_rows": {"task": 9, "dataset": 2, "arena": 2, "pieces": [(0, 2**62, 0, 32), (1, 1, 32, 64)]},
+    "fill_rows": {"task": 9, "dataset": 2, "arena": 2, "pieces": [(0, 2**62, 0, 32), (1, 1, 32, 64)], "blame": ""},
     "leave": {},
+    "samples_known": {"key": "0a" * 16, "samples": [BAD]},
     "dataset_opened": {"dataset": 2, "info": DESCRIBED, "index": {"sizes": TABLE}},
     "dataset_refused": {"dataset": 2, "error": FAILURE},
     "rows_filled": {"task": 9, "seconds": 0.25},
-    "rows_failed": {"task": 9, "piece": 1, "error": FAILURE},
+    "rows_failed": {"task": 9, "piece": 1, "error": FAILURE, "sample": BAD},
     "worker_joined": {},
     "start_worker": {"worker": 1},
     "worker_started": {"worker": 1, "pid": 4711},
@@ -97,7 +104,7 @@ def test_a_message_comes_back_as_it_was_sent(tag):
 @pytest.mark.parametrize("tag", [tag for tag in TAGS if EXAMPLES[tag]])
 def test_a_message_without_one_of_its_fields_is_refused_by_name(tag):
     """An older peer must be told what it left out, not be served half a message."""
-    required = [field.name for field in fields(TAGS[tag]) if field.name != "returned"]
+    required = [field.name for field in fields(TAGS[tag]) if field.default is field.default_factory is MISSING]
 
     for name in required:
         rest = {key: value for key, value in EXAMPLES[tag].items() if key != name}

@@ -68,7 +68,7 @@ class ArraysReader:
             raise DatasetError(f"arrays of different lengths ({told}): expected one row for each sample in all")
         # A plain ndarray: memmap's subclass machinery would run at every access.
         self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
-        self.spec: Spec = {name: _row_spec(name, array) for name, array in arrays.items()}
+        self._spec: Spec = {name: _row_spec(name, array) for name, array in arrays.items()}
         self.columns = frozenset(arrays)
         self._length = next(iter(lengths.values()))
         if self._length == 0:
@@ -76,6 +76,10 @@ class ArraysReader:
 
     def __len__(self) -> int:
         return self._length
+
+    def model(self, sample_id: int) -> Spec:
+        """Return what all rows look like; none is read."""
+        return self._spec
 
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
         """Return one row of each field."""

@@ -95,14 +95,14 @@ class ImageFolderReader:
         self._gray = source.color == "grayscale"
         self._paths = PackedStrings(sub_index(index, "paths"))
         self._labels = index["label"]
-        try:
-            first = self.read(0, frozenset({"image"}))["image"]
-        except DatasetError as error:
-            raise DatasetError(f"{self.describe(0)}: {error}") from error
-        self.spec: Spec = {"image": FieldSpec.of(first), "label": FieldSpec((), "int64")}
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def model(self, sample_id: int) -> Spec:
+        """Decode the picture."""
+        picture = self.read(sample_id, frozenset({"image"}))["image"]
+        return {"image": FieldSpec.of(picture), "label": FieldSpec((), "int64")}
 
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
         """Return the picture, uint8 (height, width, channels), and its label."""

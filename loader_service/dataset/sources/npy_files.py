@@ -20,6 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
+from loader_service.protocol.ledger import error_about
 from loader_service.protocol.spec import FieldSpec, Spec
 from loader_service.protocol.tables import PackedStrings, TableRef, pack_strings
 
@@ -59,7 +60,7 @@ class NpyFiles(Source):
         return index
 
     def reader(self, index: Index, table: ReadTable) -> NpyFilesReader:
-        """Open the folder, and parse the first file's header."""
+        """Open the folder."""
         return NpyFilesReader(self.path, index)
 
 
@@ -127,23 +128,13 @@ class NpyHeader:
 
 
 class NpyFilesReader:
-    """Reads bodies straight into rows, and compares every header with the first one."""
+    """Reads bodies straight into rows, and compares every header with that of the model."""
 
     def __init__(self, folder: str, index: Index) -> None:
         self._root = os.fsencode(folder) + b"/"
         self._ids = PackedStrings(sub_index(index, "ids"))
         self._labels = index.get("label")
-        with open(self._path(0), "rb") as file:
-            try:
-                self._header = NpyHeader.parse(file.read(MAX_HEADER))
-            except DatasetError as error:
-                raise DatasetError(f"{self.describe(0)}: {error}") from error
-        self._found = bytearray(len(self._header.raw))
-        spec = {"x": self._header.spec}
-        if self._labels is not None:
-            spec["label"] = FieldSpec.like(self._labels.shape[1:], self._labels.dtype)
-        self.spec: Spec = spec
-        self.columns = frozenset(spec)
+        self.columns = frozenset({"x"} if self._labels is None else {"x", "label"})
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -151,6 +142,16 @@ class NpyFilesReader:
     def describe(self, sample_id: int) -> str:
         """Return the path of a sample's file."""
         return os.fsdecode(self._path(sample_id))
+
+    def model(self, sample_id: int) -> Spec:
+        """Parse the header of its file, which all others are compared with."""
+        with open(self._path(sample_id), "rb") as file:
+            self._model, self._header = sample_id, NpyHeader.parse(file.read(MAX_HEADER))
+        self._found = bytearray(len(self._header.raw))
+        spec = {"x": self._header.spec}
+        if self._labels is not None:
+            spec["label"] = FieldSpec.like(self._labels.shape[1:], self._labels.dtype)
+        return spec
 
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
         """Return the array, and its label."""
@@ -173,7 +174,7 @@ class NpyFilesReader:
                 self._read_body(sample_id, out[row : row + 1])
             except (OSError, DatasetError) as error:
                 kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
-                raise kind(f"sample {sample_id} ({self.describe(sample_id)}): {error}") from error
+                raise error_about(sample_id, self.describe(sample_id), str(error), kind) from error
 
     def _path(self, sample_id: int) -> bytes:
         return self._root + self._ids[sample_id] + b".npy"
@@ -201,7 +202,7 @@ class NpyFilesReader:
             found = NpyHeader.parse(file.read(MAX_HEADER))
             if found.spec != self._header.spec:
                 raise SpecMismatch(
-                    f"it holds {found.spec}, its siblings {self._header.spec} ({self.describe(0)}): "
+                    f"it holds {found.spec}, its siblings {self._header.spec} ({self.describe(self._model)}): "
                     "all files of a source must be alike"
                 )
             file.seek(0)

@@ -57,19 +57,21 @@ class PythonReader:
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name = source, name
         self._length = len(source)
-        first = self.read(0, frozenset())
-        self.spec: Spec = spec_of(first, f"{name}[0]")
         self.columns: frozenset[str] = frozenset()
         self.reads_rows = hasattr(source, "read_rows")
 
     def __len__(self) -> int:
         return self._length
 
+    def model(self, sample_id: int) -> Spec:
+        """Read the sample."""
+        return spec_of(self.read(sample_id, frozenset()), self._name)
+
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
         """Return the whole sample: a user's `source[i]` makes all of its fields at once."""
         sample = self._source[sample_id]
         if not isinstance(sample, dict) or not sample:
-            raise DatasetError(f"{self._name}[{sample_id}] is {type(sample).__name__}, expected a dict of arrays")
+            raise DatasetError(f"it is {type(sample).__name__}, expected a dict of arrays")
         return {field: native(value) for field, value in sample.items()}
 
     def read_rows(self, ids: NDArray[np.int64], out: dict[str, np.ndarray]) -> None:

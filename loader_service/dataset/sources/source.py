@@ -27,9 +27,8 @@ ReadTable = Callable[[TableRef], np.ndarray]  # the array that a declaration nam
 class Reader(Protocol):
     """Reads samples of one source, in one process."""
 
-    @property
-    def spec(self) -> Spec:
-        """Fields of a sample; of pictures that differ in size, those of the first."""
+    def model(self, sample_id: int) -> Spec:
+        """Take a sample as the model of all others, before any is read. Return its fields."""
 
     @property
     def columns(self) -> frozenset[str]:
