@@ -1,16 +1,21 @@
 """Samples that cannot be made: named, or replaced, always by the same ones; whoever makes the batch, and when."""
 
+import json
+import os
+import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import loader_client
-from loader_client import DatasetError, SampleError
+from loader_client import ConfigError, DatasetError, SampleError
 from loader_service import Dataset
+from loader_service.cli import app
 from loader_service.dataset.ledger_file import LedgerFile, ledger_path
-from tests.end_to_end.conftest import PATIENCE, digest, expected_digest
+from tests.end_to_end.conftest import COMMAND, PATIENCE, digest, expected_digest
 
 SAMPLES = 60
 RAISING, DEADLY = {0, 3, 17, 44}, {8, 45}
@@ -320,3 +325,71 @@ def test_a_state_whose_ledger_is_unknown_goes_on_with_a_warning(poisoned, caplog
     assert stream.cursor == 3
     (told,) = caplog.messages
     assert "saved with other samples replaced (ledger 0123456789abcdef) than are replaced here (ledger none)" in told
+
+
+# -- check --all ---------------------------------------------------------------------------------------------------
+
+
+CONFIG = """
+workers = 2
+
+[datasets.bad]
+source = { kind = "npy_files", path = "files" }
+transforms = [{ kind = "map", function = "user_code.poison:poison" }]
+shuffle = { seed = 5 }
+batch = { size = 8, remainder = "drop" }
+
+[datasets.no]
+source = { kind = "npy_files", path = "no" }
+batch = { size = 1 }
+
+[datasets.good]
+source = { kind = "npy_files", path = "files" }
+batch = { size = 8 }
+"""
+
+
+@pytest.fixture
+def config(poisoned, tmp_path):
+    """A config beside the files: a dataset with bad samples, one without a folder, and a good one."""
+    (tmp_path / "user_code" / "__init__.py").touch()
+    poisoned(RAISING, DEADLY, die="ctypes.string_at(0)")
+    file = tmp_path / "service.toml"
+    file.write_text(CONFIG)
+    return file
+
+
+def check(*arguments):
+    return subprocess.run([COMMAND, "check", *arguments], capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_check_all_finds_exactly_the_bad_samples_also_those_that_kill(config):
+    done = check(str(config), "--all", "--json")
+
+    told = json.loads(done.stdout)
+    assert done.returncode == 1, done.stderr
+    assert {bad["id"]: Path(bad["file"]).name for bad in told["bad"]["bad"]} == {
+        number: f"{number:02}.npy" for number in RAISING | DEADLY
+    }
+    reasons = {bad["id"]: bad["reason"] for bad in told["bad"]["bad"]}
+    assert reasons[17] == "ValueError: 17 is rotten"
+    assert reasons[8].startswith("3 workers ")
+    assert told["bad"]["samples"] == SAMPLES
+    assert "no' does not exist" in told["no"]["error"]
+    assert (told["good"]["bad"], "error" in told["good"]) == ([], False)
+    assert not Path(os.environ["XDG_STATE_HOME"]).exists(), "it leaves no ledger"
+
+
+def test_check_all_lists_them_for_people_too(config):
+    done = check(str(config), "--all", "--dataset", "bad")
+
+    assert done.returncode == 1
+    assert done.stdout.count("bad: sample ") == len(RAISING | DEADLY)
+    assert f"({config.parent}/files/17.npy): ValueError: 17 is rotten" in done.stdout
+    assert done.stdout.endswith("0 of 1 datasets are sound\n")
+    assert "good" not in done.stdout
+
+
+def test_check_names_the_dataset_that_may_be_meant(config):
+    with pytest.raises(ConfigError, match="there is no dataset 'godo'; did you mean 'good'"):
+        CliRunner().invoke(app, ["check", str(config), "--dataset", "godo"], catch_exceptions=False)
