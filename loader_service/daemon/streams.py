@@ -130,7 +130,8 @@ class Shelf:
 
     def latest(self) -> int:
         """Return where to join the foremost stream: the oldest batch that it may still have ahead."""
-        return max([0, *(reader.front + 1 - reader.share.prefetch for reader in self._readers.values())])
+        reading = (reader for reader in self._readers.values() if reader.first is not None)
+        return max([0, *(reader.front + 1 - reader.share.prefetch for reader in reading)])
 
     def grow(self, slots: int) -> None:
         """There are so many slots now."""

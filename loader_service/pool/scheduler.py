@@ -380,5 +380,5 @@ class Scheduler:
             piece.deaths += 1
         if piece.deaths < DEATHS:
             return self._requeue(piece)
-        told = f"row {piece.start} of batch {piece.job.n}: {DEATHS} workers that made it alone died; the last was {how}"
-        return self._fail(piece, failed(SampleError(told)))
+        told = f"{DEATHS} workers died while each made it alone; the last was {how}"
+        return self._fail(piece, failed(SampleError(f"row {piece.start} of batch {piece.job.n}: {told}")))
