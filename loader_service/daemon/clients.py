@@ -220,6 +220,14 @@ class Clients:
                 log.info("batch %d failed: %s", job.n, job.error.message, extra={"key": served.info.key})
                 self._obey_shelf(served, served.shelf.failed(job.slot, job.error))
 
+    def job_late(self, job: Job) -> None:
+        """Have a batch made in another slot as well; the one that is done first is lent."""
+        served = self.served.get(job.dataset)
+        fill = served.shelf.second(job.slot) if served is not None else None
+        if fill is not None and served is not None:
+            log.info("batch %d is late, and made by others as well", fill.n, extra={"key": served.info.key})
+            self._workers.fill_again(job, fill.slot)
+
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """Let the stream that waits for this dataset begin."""
         opening = self._openings.pop(opened.dataset)

@@ -38,6 +38,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
                 "slots": {"count": served.slots, "nbytes": served.layout.slot_nbytes, **shelf.counts()},
                 "batches_made": shelf.made,
                 "batches_shared": shelf.shared,
+                "batches_made_again": shelf.made_again,
             }
         )
         streams += [
@@ -57,6 +58,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "workers_wanted": daemon.workers.roster.wanted,
         "workers_lost": daemon.workers.roster.lost,
         "rows_redone": daemon.workers.scheduler.redone,
+        "second_attempts": daemon.workers.scheduler.second_attempts,
         "named_datasets": sorted(daemon.datasets),
         "streams": streams,
         "datasets": datasets,
