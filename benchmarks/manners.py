@@ -7,14 +7,13 @@ Method   `fit` of a small convolutional network, on two cores, with TensorFlow's
          asked for ahead is made. Arms take turns, and start one further on in each repeat. Compared is the time of a
          step with that of one worker in the same repeat: the machine's other work falls on both.
 Machine  2 cores Intel Xeon 2.8 GHz, 24 GiB, Linux 6.18, Python 3.11                                   2026-11-21
-Result   a step, ms; in the same repeat against 1 worker; median of 39
-         in this process   200 (72..901)    -4.8%
-         1 worker          209 (82..618)    +0.0%
-         2 workers         202 (88..510)    -1.0%
-         4 workers         202 (84..610)    +0.7%
-         8 workers         228 (87..748)    +1.9%
-         The machine was in heavy use by others: the middle half of the ratios for 8 workers spans -4 % to +25 %, so
-         read them as "no large slowdown". In each arm the median wait for data was at most 0.6 ms a step.
+Result   a step, ms; in the same repeat against 1 worker; median of 40
+         in this process   106 (76..201)    -9.0%
+         1 worker          111 (79..207)    +0.0%
+         2 workers         115 (88..179)    +1.7%
+         4 workers         116 (93..176)    +4.3%
+         8 workers         122 (91..233)    +7.3%
+         In each arm the median wait for data was at most 0.6 ms a step.
 Not shown  a training on a GPU, whose own threads are few; a second training beside it.
 
     python -m benchmarks.manners --json manners.jsonl        (--steps 10 --repeats 40)

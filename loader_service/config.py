@@ -68,25 +68,51 @@ class Settings(BaseModel):
         description='Shared memory for all slots together, as in "4 GiB". Unset: half of what is free at the start.',
     )
 
+    task_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        120.0,
+        description="Seconds that a task may take (some rows, or one slow one) before its worker is killed, its stack "
+        "logged, and the rows made by another worker. Opening a dataset may take five times as long.",
+    )
+    worker_memory: Size | None = Field(
+        None,
+        description='Memory that one worker may take for itself, as in "2 GiB", before another one takes its place, '
+        "between tasks: for code that leaks. Unset: as much as it wants.",
+    )
+
     def worker_count(self) -> int:
         """Return the number of workers; "auto" leaves one core to the trainer."""
         return max(1, usable_cores() - 1) if self.workers == "auto" else self.workers
 
 
-def read_settings(workers: str | int, memory: str | int | None) -> Settings:
-    """Return the settings that options say, as people write them.
+def read_settings(**options: str | float | None) -> Settings:
+    """Return the settings that options say, as people write them; None leaves the default.
 
     Raises:
         ConfigError: Names the option that is wrong, and what was expected.
     """
-    if isinstance(workers, str) and workers.isdigit():
-        workers = int(workers)
+    given = {name: _number(value) for name, value in options.items() if value is not None}
     try:
-        return Settings.model_validate({"workers": workers, "memory": memory})
+        return Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0])
-        raise ConfigError(f"--{option} {first['input']!r}: expected {EXPECTED[option]}") from None
+        shown = f"--{option.replace('_', '-')} {options[option]!r}"
+        raise ConfigError(f"{shown}: expected {EXPECTED[option]}") from None
+
+
+def write_settings(settings: Settings) -> list[str]:
+    """Return the options that `read_settings` reads, for another process's command line."""
+    given = settings.model_dump(exclude_none=True, include=set(Settings.model_fields))
+    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _number(value: str | float) -> str | float:
+    """Return a number that was written as text as one."""
+    if isinstance(value, str) and re.fullmatch(r"\d+", value):
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\d*\.\d+", value):
+        return float(value)
+    return value
 
 
 class Config(Settings):
@@ -121,6 +147,8 @@ def load_config(path: Path) -> Config:
 EXPECTED = {
     "workers": 'a number from 1 to 4096, or "auto"',
     "memory": 'a size of at least 1 MiB, as in "4 GiB"',
+    "task_timeout": "a number of seconds, more than 0",
+    "worker_memory": 'a size of at least 1 MiB, as in "2 GiB"',
     "datasets": "a table for each dataset",
 }
 KEYS = list(Config.model_fields)

@@ -51,6 +51,15 @@ def control_groups(controller: str, mounted: Path = CGROUPS, own: Path = OWN_CGR
             yield from (root / part for part in (group, *group.parents) if (root / part).is_dir())
 
 
+def private_memory(pid: int) -> int:
+    """Return the bytes of memory that a process has for itself; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
+
+
 def _cpu_quota(group: Path) -> float | None:
     """Return the cores that a group may keep busy; None without a limit."""
     try:

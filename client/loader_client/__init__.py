@@ -15,6 +15,7 @@ from loader_service.protocol.errors import ConfigError as ConfigError
 from loader_service.protocol.errors import DaemonLost as DaemonLost
 from loader_service.protocol.errors import DaemonStopped as DaemonStopped
 from loader_service.protocol.errors import DatasetError as DatasetError
+from loader_service.protocol.errors import DatasetWarning as DatasetWarning
 from loader_service.protocol.errors import LoaderError as LoaderError
 from loader_service.protocol.errors import NoDaemon as NoDaemon
 from loader_service.protocol.errors import NotEnoughMemory as NotEnoughMemory
@@ -32,6 +33,7 @@ __all__ = [
     "DaemonLost",
     "DaemonStopped",
     "DatasetError",
+    "DatasetWarning",
     "Loader",
     "LoaderError",
     "NoDaemon",

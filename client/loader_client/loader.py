@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Iterable
 from numbers import Integral
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from loader_client.channel import Channel
 from loader_client.private import PrivateDaemon
 from loader_client.stream import Stream
-from loader_client.supply import InlineSupply, SharedSupply
+from loader_client.supply import InlineSupply, SharedSupply, Supply
 from loader_service.protocol.address import Address
-from loader_service.protocol.errors import DatasetError, NoDaemon, StreamClosed
-from loader_service.protocol.messages import MOST_PREFETCH, MOST_WORKERS
+from loader_service.protocol.errors import DatasetError, DatasetWarning, NoDaemon, StreamClosed
+from loader_service.protocol.messages import MOST_BATCHES, MOST_PREFETCH, MOST_WORKERS
 from loader_service.protocol.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def connect(
     workers: int | None = None,
     *,
     memory: str | int | None = None,
+    task_timeout: float | None = None,
     reconnect: float = DEFAULT_RECONNECT,
 ) -> Loader:
     """Connect to a daemon; start a private one if need be.
@@ -43,6 +45,8 @@ def connect(
         workers: Start a private daemon with so many processes in any case; 0 runs everything in this process:
             breakpoints work, and the bytes are the same.
         memory: Bound of a private daemon's shared memory, in bytes or as "4 GiB".
+        task_timeout: Seconds that a private daemon's worker may take for one task (some rows, or one slow one) before
+            it is killed and the rows are made by another; 120 by default.
         reconnect: Seconds that a daemon that died is waited for, before its streams end with DaemonLost; they go on
             where they were. A private daemon is started again instead. 0 waits for nobody.
     Raises:
@@ -52,10 +56,13 @@ def connect(
         raise ValueError(f"workers is {workers!r}, expected a number of processes from 0 to {MOST_WORKERS:,}, or None")
     if address is not None and not isinstance(address, str):
         raise ValueError(f"address is {address!r}, expected text, as in 'ipc:///tmp/my-loader', or None")
-    if address is not None and workers is not None:
+    settings: dict[str, str | float | None] = {"workers": workers, "memory": memory, "task_timeout": task_timeout}
+    private = {name: value for name, value in settings.items() if value is not None}
+    if address is not None and private:
+        shown = ", ".join(f"{name}={value!r}" for name, value in private.items())
         raise ValueError(
-            f"connect(address={address!r}, workers={workers}): an address joins a running daemon, which has its "
-            "workers already; `loader-service scale N` changes their number."
+            f"connect(address={address!r}, {shown}): an address joins a running daemon, which has its "
+            "workers and settings already; `loader-service scale N` changes the number of workers."
         )
     if reconnect < 0:
         raise ValueError(f"reconnect is {reconnect}, expected 0 seconds or more")
@@ -63,12 +70,12 @@ def connect(
         return Loader(None)
     if address is not None:
         return Loader(Channel(Address.parse(address), reconnect=reconnect))
-    if workers is None and memory is None:
+    if not private:
         try:
             return Loader(Channel(Address.default(), reconnect=reconnect))
         except NoDaemon:
             pass
-    daemon = PrivateDaemon(workers, memory)
+    daemon = PrivateDaemon(**private)
     try:
         return Loader(Channel(daemon.address, reconnect=reconnect, restart=daemon.restart), daemon)
     except BaseException:
@@ -92,7 +99,12 @@ class Loader:
         return str(self._channel.address) if self._channel else None
 
     def stream(
-        self, dataset: Dataset | str, prefetch: int = DEFAULT_PREFETCH, *, shard: tuple[int, int] | None = None
+        self,
+        dataset: Dataset | str,
+        prefetch: int = DEFAULT_PREFETCH,
+        *,
+        shard: tuple[int, int] | None = None,
+        start: int | Literal["latest"] = 0,
     ) -> Stream:
         """Open a stream over a dataset, or over the one that the daemon's config serves under that name.
 
@@ -100,6 +112,10 @@ class Loader:
             prefetch: Batches that are asked for ahead.
             shard: (rank, count), where `count` trainers work on one model: the stream hands out an equal part of the
                 rows of every batch. All shards have the same number of steps.
+            start: The first batch, counted from 0 over all epochs; "latest" joins the foremost stream of the same
+                dataset where that is now, and shares its batches from there on.
+        Warns:
+            DatasetWarning: If your own code seems to make another sample each time that it is given the same one.
         Raises:
             DatasetError: If the dataset cannot be opened.
             NotEnoughMemory: If two of its batches do not fit into shared memory.
@@ -110,13 +126,19 @@ class Loader:
             raise ValueError(f"prefetch is {prefetch!r}, expected a number of batches from 1 to {MOST_PREFETCH:,}")
         if not isinstance(dataset, str) and not hasattr(dataset, "to_dict"):
             raise ValueError(f"dataset is {dataset!r}, expected a Dataset, or a name that the daemon serves")
+        if start != "latest" and not _is_whole(start, 0, MOST_BATCHES):
+            raise ValueError(f'start is {start!r}, expected the number of a batch, from 0 on, or "latest"')
         part = _shard_of(shard)
         if self._channel is None:
             if isinstance(dataset, str):
                 raise DatasetError(f"{dataset!r}: names are served by a daemon; workers=0 needs the Dataset itself")
-            stream = Stream(InlineSupply(dataset, part))
+            supply: Supply = InlineSupply(dataset, part)
         else:
-            stream = Stream(SharedSupply(self._channel, dataset, prefetch, part))
+            supply = SharedSupply(self._channel, dataset, prefetch, part)
+        for told in supply.doubts:
+            warnings.warn(told, DatasetWarning, stacklevel=2)
+        stream = Stream(supply)
+        stream.move(supply.latest if start == "latest" else int(start))
         self._streams.add(stream)
         return stream
 

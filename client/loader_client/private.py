@@ -11,16 +11,16 @@ from loader_service.protocol.launch import end, launch
 class PrivateDaemon:
     """A daemon process, from its start to its end; it also ends when this process dies, however that happens."""
 
-    def __init__(self, workers: int | None, memory: str | int | None) -> None:
-        """Start it, and wait until its workers accept tasks.
+    def __init__(self, **settings: str | float | None) -> None:
+        """Start it with some of a daemon's settings, and wait until its workers accept tasks.
 
         Raises:
             LoaderError: If it could not start; in its own words.
         """
         self.address: Address = private_address()
         self._options = ["--owner", str(os.getpid()), "--log-level", "WARNING"]
-        self._options += ["--workers", "auto" if workers is None else str(workers)]
-        self._options += [] if memory is None else ["--memory", str(memory)]
+        for name, value in settings.items():
+            self._options += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
         self._unwanted = False
         self._process, _ = launch(self.address, self._options)
 

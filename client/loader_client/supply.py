@@ -47,6 +47,8 @@ class Supply(Protocol):
     info: DatasetInfo
     shard: Shard
     ledger: Ledger  # samples that are replaced
+    doubts: list[str]  # what seems wrong with the user's code, in sentences
+    latest: int  # the batch to join the foremost stream of the same dataset at
 
     def refuse_fork(self) -> None:
         """Raise in a forked child of the process that opened the stream."""
@@ -97,6 +99,8 @@ class SharedSupply:
                 raise
         assert self._opened is not None, "waited for"
         self.info: DatasetInfo = self._opened.info
+        self.doubts = self._opened.doubts
+        self.latest = self._opened.latest
 
     def refuse_fork(self) -> None:
         """Raise in a forked child: its sockets are its parent's."""
@@ -286,6 +290,8 @@ class InlineSupply:
         self._taken = 0
         self._seconds = 0.0
         self.info: DatasetInfo = plan.info
+        self.doubts: list[str] = plan.doubts()
+        self.latest = 0
         shard.check(self.info)
         self._tell()
 

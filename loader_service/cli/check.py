@@ -111,7 +111,8 @@ def _scan_each(datasets: dict[str, Declaration], config: Path, progress: Progres
     settings = load_config(config)
     logging.getLogger("loader_client").setLevel(logging.ERROR)  # what it would warn of is our result
     found = {}
-    with _no_ledgers(), loader_client.connect(workers=settings.worker_count(), memory=settings.memory) as loader:
+    workers, memory, patience = settings.worker_count(), settings.memory, settings.task_timeout
+    with _no_ledgers(), loader_client.connect(workers=workers, memory=memory, task_timeout=patience) as loader:
         for name, declaration in datasets.items():
             bar = progress.add_task(f"opening {name}", total=None)
             found[name] = _scan(loader, declaration, name, progress, bar)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from loader_service.cli.options import AddressOption, JsonOption, address_of
-from loader_service.config import Settings, load_config, read_settings
+from loader_service.config import Settings, load_config, read_settings, write_settings
 from loader_service.daemon.__main__ import configure_logging, named_datasets, serve
 from loader_service.protocol.address import Address, own_folder
 from loader_service.protocol.launch import launch
@@ -62,14 +62,15 @@ def start(
 def _settings(config: Path | None, workers: str | None, memory: str | None) -> Settings:
     """Return the config's settings; options of the command line come before them."""
     file = load_config(config) if config else Settings()
-    return read_settings(file.workers if workers is None else workers, file.memory if memory is None else memory)
+    given = {name: getattr(file, name) for name in Settings.model_fields}
+    options = {"workers": workers, "memory": memory}
+    return read_settings(**given | {name: value for name, value in options.items() if value is not None})
 
 
 def _start_detached(address: Address, settings: Settings, config: Path | None) -> dict[str, Any]:
     """Start a daemon that goes on without us, its log in a file; return what it says when it is ready."""
     own_folder(address.folder)
-    options = ["--workers", str(settings.workers)]
-    options += [] if settings.memory is None else ["--memory", str(settings.memory)]
+    options = write_settings(settings)
     options += [] if config is None else ["--config", str(config.absolute())]
     told: dict[str, Any] = launch(address, options, log=address.log)[1]
     return told

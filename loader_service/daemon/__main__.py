@@ -57,7 +57,7 @@ async def _serve(
             {
                 "address": str(address),
                 "pid": os.getpid(),
-                "workers": daemon.workers_wanted,
+                "workers": settings.worker_count(),
                 "memory": daemon.memory_limit,
             }
         )
@@ -81,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="TOML file with the datasets that are served by name")
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--memory")
+    parser.add_argument("--task-timeout")
+    parser.add_argument("--worker-memory")
     parser.add_argument("--owner", type=int, help="end when this process dies")
     parser.add_argument("--ready-fd", type=int, required=True)
     parser.add_argument("--log-level", default="INFO")
@@ -93,7 +95,12 @@ def main(arguments: list[str] | None = None) -> int:
             pipe.write(json.dumps(told) + "\n")
 
     try:
-        settings = read_settings(options.workers, options.memory)
+        settings = read_settings(
+            workers=options.workers,
+            memory=options.memory,
+            task_timeout=options.task_timeout,
+            worker_memory=options.worker_memory,
+        )
         datasets = named_datasets(options.config) if options.config else {}
         serve(Address.parse(options.address), settings, report, datasets=datasets, owner=options.owner)
     except LoaderError as error:

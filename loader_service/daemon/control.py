@@ -43,6 +43,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
                 "batches_shared": shelf.shared,
                 "replaced_count": len(served.ledger),
                 "replaced": _latest(served.ledger),
+                "batches_made_again": shelf.made_again,
             }
         )
         streams += [
@@ -62,6 +63,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "workers_wanted": daemon.workers.roster.wanted,
         "workers_lost": daemon.workers.roster.lost,
         "rows_redone": daemon.workers.scheduler.redone,
+        "second_attempts": daemon.workers.scheduler.second_attempts,
         "named_datasets": sorted(daemon.datasets),
         "streams": streams,
         "datasets": datasets,

@@ -79,7 +79,15 @@ class Served:
 
     def stream_opened(self, stream: StreamId, share: Share) -> StreamOpened:
         """Return what the client is told."""
-        return StreamOpened(stream[1], self.info, self.number, prefetch=share.prefetch, views=share.views)
+        return StreamOpened(
+            stream[1],
+            self.info,
+            self.number,
+            prefetch=share.prefetch,
+            views=share.views,
+            latest=self.shelf.latest(),
+            doubts=self.opened.doubts,
+        )
 
 
 def tables_in(plain: Any) -> Iterator[str]:

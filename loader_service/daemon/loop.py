@@ -43,7 +43,7 @@ class Daemon:
         self.address = address
         self.datasets = datasets  # by name, in plain form
         self.memory_limit = settings.memory or default_limit()
-        self.workers_wanted = settings.worker_count()
+        self._settings = settings
         self._tables = TableStore()
         self._stop = asyncio.Event()
         self._crash: BaseException | None = None
@@ -82,7 +82,7 @@ class Daemon:
             door = Door(self.address, welcome=self._welcome, packet=self._handed_over, gone=self._gone)
             ending.callback(door.close)
             self.workers = Workers(
-                self.address, to_workers, self._tables, self.workers_wanted, listener=self.clients, turn=self._turn
+                self.address, to_workers, self._tables, self._settings, listener=self.clients, turn=self._turn
             )
             ending.callback(self.workers.close)
             self.clients.start(self.workers, door)
@@ -127,6 +127,7 @@ class Daemon:
 
     def _turn_regularly(self) -> None:
         self._timer = self._loop.call_later(SAFETY_TURN, self._turn_regularly)
+        self.workers.watch()
         self._turn()
 
     def _turn(self) -> None:

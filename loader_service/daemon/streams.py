@@ -2,11 +2,15 @@
 
     FREE -claim-> FILLING -filled-> READY -claim-> FILLING (when its memory is needed and nobody reads it)
                      `---failed---> FREE
+                     `-overtaken--> VOID -its writers have ended-> FREE
 
 A batch is asked for by number. If a slot holds it, it is lent; if one is being filled with it, the stream waits for
 that; otherwise the number queues for a slot, and the slot for rows. So streams that ask for the same batch get the
 same slot. A ready slot that nobody reads stays until its memory is needed: first those behind every stream, oldest
 first, then those that some stream has still ahead.
+
+A batch whose rows are late may be filled into a second slot: the first of the two that is complete is lent, and the
+other one comes back when nobody writes into it any more.
 
 Every stream has a share: how many batches it may ask ahead, and how many it may keep as views. The shares of all
 streams together are no more than the slots, so one that holds on to all that it may keeps nobody else waiting.
@@ -30,7 +34,7 @@ VIEWS = 4  # batches that one stream may keep as views; TensorFlow and Keras hol
 class SlotState(Enum):
     """Whether a slot's bytes mean anything, and whether anybody writes them. See the drawing above."""
 
-    FREE, FILLING, READY = "free", "filling", "ready"
+    FREE, FILLING, READY, VOID = "free", "filling", "ready", "void"
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class _Slot:
     state: SlotState = SlotState.FREE
     n: int = -1  # the batch that it holds or is being filled with
     loans: int = 0  # readings that have not ended; one stream may read a slot twice at a time
+    rival: _Slot | None = None  # another one that is being filled with the same batch
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,14 @@ class Share:
 @dataclass(eq=False)
 class _Reader:
     share: Share
+    first: int | None = None  # the batch that it asked for first, since it was opened or reset
     front: int = -1  # the last batch that it asked for
     waits_for: set[int] = field(default_factory=set)
     lent: Counter[int] = field(default_factory=Counter)  # slot -> how many times
+
+    def has_had(self, n: int) -> bool:
+        """Whether a batch was lent to it."""
+        return self.first is not None and self.first <= n <= self.front and n not in self.waits_for
 
 
 class Shelf:
@@ -104,6 +114,7 @@ class Shelf:
         self._readers: dict[StreamId, _Reader] = {}
         self.made = 0  # batches
         self.shared = 0  # batches lent to one more stream than they were made for
+        self.made_again = 0  # batches that another stream has had: this one is too far behind to share
 
     # -- streams ---------------------------------------------------------------------------------------------
 
@@ -116,6 +127,11 @@ class Shelf:
     def unspoken(self) -> int:
         """How many slots are in nobody's share."""
         return len(self._slots) - sum(reader.share.slots for reader in self._readers.values())
+
+    def latest(self) -> int:
+        """Return where to join the foremost stream: the oldest batch that it may still have ahead."""
+        reading = (reader for reader in self._readers.values() if reader.first is not None)
+        return max([0, *(reader.front + 1 - reader.share.prefetch for reader in reading)])
 
     def grow(self, slots: int) -> None:
         """There are so many slots now."""
@@ -152,7 +168,7 @@ class Shelf:
         reader = self._reader(stream)
         told: list[Instruction] = []
         for n in numbers:
-            reader.front = n
+            reader.first, reader.front = n if reader.first is None else reader.first, n
             slot = self._by_n.get(n)
             if slot is not None and slot.state is SlotState.READY:
                 self.shared += 1
@@ -181,6 +197,7 @@ class Shelf:
         for slot in (reader.lent - kept).elements():
             self._unlend(self._slots[slot])
         reader.lent = kept
+        reader.first = None
         return self._claim()
 
     def returned(self, stream: StreamId, slots: Iterable[int]) -> list[Instruction]:
@@ -204,10 +221,28 @@ class Shelf:
 
     # -- the pool --------------------------------------------------------------------------------------------
 
+    def second(self, number: int) -> Fill | None:
+        """A slot's rows are late: have its batch made in another one as well, if it is wanted and there is one."""
+        slot = self._slots[number]
+        if slot.state is not SlotState.FILLING or slot.rival is not None or not self._waiters.get(slot.n):
+            return None
+        other = self._spare()
+        if other is None:
+            return None
+        other.state, other.n = SlotState.FILLING, slot.n
+        slot.rival, other.rival = other, slot
+        return Fill(other.number, other.n)
+
     def filled(self, number: int) -> list[Instruction]:
         """All rows of a slot are written: lend it to those who wait."""
         slot = self._slots[number]
+        if slot.state is SlotState.VOID:
+            return self._vacate(slot)
+        rival, slot.rival = slot.rival, None
+        if rival is not None:
+            rival.state, rival.rival = SlotState.VOID, None
         slot.state = SlotState.READY
+        self._by_n[slot.n] = slot
         self.made += 1
         waiters = self._waiters.pop(slot.n, {})
         self.shared += max(0, len(waiters) - 1)
@@ -220,20 +255,28 @@ class Shelf:
         return told + self._claim()
 
     def failed(self, number: int, error: Failed) -> list[Instruction]:
-        """The rows of a slot cannot be made: tell those who wait; nobody writes into it any more."""
+        """The rows of a slot cannot be made, and nobody writes into it any more: tell those who wait.
+
+        If its batch is being made in another slot as well, what becomes of that one is told.
+        """
         slot = self._slots[number]
+        rival, slot.rival = slot.rival, None
+        if slot.state is SlotState.VOID:
+            return self._vacate(slot)
+        if rival is not None:
+            rival.rival = None
+            self._by_n[slot.n] = rival
+            return self._vacate(slot)
         told: list[Instruction] = []
         for stream in self._waiters.pop(slot.n, {}):
             self._readers[stream].waits_for.discard(slot.n)
             told.append(Fail(stream, slot.n, error))
         del self._by_n[slot.n]
-        slot.state, slot.n = SlotState.FREE, -1
-        self._free.append(slot)
-        return told + self._claim()
+        return told + self._vacate(slot)
 
     def counts(self) -> dict[str, int]:
         """Return how many slots are free, being filled, ready and unread, and lent."""
-        filling = sum(slot.state is SlotState.FILLING for slot in self._slots)
+        filling = sum(slot.state in (SlotState.FILLING, SlotState.VOID) for slot in self._slots)
         free, unread = len(self._free), len(self._unread)
         return {
             "free": free,
@@ -265,6 +308,11 @@ class Shelf:
         if not slot.loans:
             self._unread[slot.n] = slot
 
+    def _vacate(self, slot: _Slot) -> list[Instruction]:
+        slot.state, slot.n = SlotState.FREE, -1
+        self._free.append(slot)
+        return self._claim()
+
     def _claim(self) -> list[Instruction]:
         """Give slots to the numbers that queue for one, oldest first."""
         told: list[Instruction] = []
@@ -281,6 +329,7 @@ class Shelf:
             self._queue.popleft()
             slot.state, slot.n = SlotState.FILLING, n
             self._by_n[n] = slot
+            self.made_again += any(reader.has_had(n) for reader in self._readers.values())
             told.append(Fill(slot.number, n))
         return told
 

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from loader_service.config import Settings
 from loader_service.daemon.datasets import Served, tables_in
 from loader_service.daemon.door import Door, Peer
+from loader_service.daemon.memory import mebibytes
 from loader_service.daemon.router import Router
+from loader_service.machine import private_memory
 from loader_service.pool.engine import Ended, LocalEngine, Started
 from loader_service.pool.roster import Roster, WorkerState
 from loader_service.pool.scheduler import Job, Scheduler
@@ -47,6 +50,8 @@ log = logging.getLogger(__name__)
 
 OPEN_ATTEMPTS = 3  # workers that may die over opening a dataset
 LAST_BREATH = 1.0  # seconds that a worker may take to end after it has hung up
+LAST_WORDS = 0.2  # seconds that a worker which is to be killed has to write its stack into the log
+WEIGHED = 1.0  # seconds between looks at how much memory the workers take
 
 
 class Listener(Protocol):
@@ -60,6 +65,9 @@ class Listener(Protocol):
 
     def sample_failed(self, dataset: int, sample: BadSample, error: Failed) -> Failed | None:
         """A sample cannot be made. Return the error that its batch fails with; None if it is replaced."""
+
+    def job_late(self, job: Job) -> None:
+        """The rows of this slot take far longer than others."""
 
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """A dataset that was to be opened is what this says."""
@@ -103,14 +111,17 @@ class Workers:
         address: Address,
         router: Router,
         tables: TableStore,
-        wanted: int,
+        settings: Settings,
         *,
         listener: Listener,
         turn: Callable[[], None],
     ) -> None:
-        self.roster = Roster(wanted)
-        self.scheduler = Scheduler(listener.sample_failed)
+        self.roster = Roster(settings.worker_count())
+        self.scheduler = Scheduler(settings.task_timeout, listener.sample_failed)
         self.settled = asyncio.Event()  # once, when there were as many as wanted for the first time
+        self._settings = settings
+        self._given_up: dict[int, str] = {}  # workers that are to be killed, and why
+        self._next_weighing = 0.0
         self._address, self._router, self._tables = address, router, tables
         self._listener, self._turn = listener, turn
         self._loop = asyncio.get_running_loop()
@@ -157,6 +168,10 @@ class Workers:
             if dataset in worker.datasets:
                 self._send(number, ReplaceSamples(dataset, samples))
 
+    def fill_again(self, job: Job, slot: int) -> None:
+        """Have a late job's batch made in another slot as well."""
+        self.scheduler.fill_again(job, slot)
+
     def forget(self, dataset: int) -> None:
         """Nobody reads this dataset any more, or waits for it to be opened."""
         self._openings.pop(dataset, None)
@@ -167,6 +182,48 @@ class Workers:
                 worker.datasets.discard(dataset)
                 worker.arenas.discard(dataset)
                 self._send(number, CloseDataset(dataset))
+
+    # -- time ------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Look at the clock, every so often: who takes too long, and who takes too much."""
+        now = time.monotonic()
+        overdue, late = self.scheduler.watch(now)
+        for worker in overdue:
+            self._give_up(worker)
+        for job in late:
+            self._listener.job_late(job)
+        if self._settings.worker_memory is not None and now >= self._next_weighing:
+            self._next_weighing = now + WEIGHED
+            self._replace_greedy(self._settings.worker_memory)
+
+    def _give_up(self, worker: int) -> None:
+        """Kill a worker that is at one thing for too long."""
+        if worker in self._given_up:
+            return  # it is in the kernel's hands: it ends when the disk that it waits for answers
+        self._given_up[worker] = f"killed after more than {self._settings.task_timeout:g} s at one task (task_timeout)"
+        pid = self.roster.members[worker].pid
+        log.warning("worker %d (pid %s) takes too long, and is killed; its stack, if it can tell:", worker, pid)
+        self._engine.log_stack(worker)
+        self._loop.call_later(LAST_WORDS, self._engine.kill, worker)
+        self.roster.killed(worker)
+        self.scheduler.worker_retired(worker)
+        self._muster()
+
+    def _replace_greedy(self, limit: int) -> None:
+        """Send workers away whose own memory has outgrown its limit, once they are done with their tasks."""
+        for member in list(self.roster.members.values()):
+            if member.state is not WorkerState.READY or member.pid is None:
+                continue
+            own = private_memory(member.pid)
+            if own > limit:
+                took = f"{mebibytes(own)} of its own memory, more than {mebibytes(limit)} (worker_memory)"
+                log.warning(
+                    "worker %d (pid %s) has taken %s: another one takes its place", member.number, member.pid, took
+                )
+                self.roster.sent_away(member.number)
+                self.scheduler.worker_retired(member.number)
+                self._muster()
 
     # -- turns -----------------------------------------------------------------------------------------------
 
@@ -210,9 +267,11 @@ class Workers:
             case SamplesKnown():
                 self._listener.samples_known(message.key, message.samples)
             case DatasetOpened():
+                self.scheduler.worker_opened(worker)
                 self._door.drain(self._workers[worker].peer)
                 self._dataset_opened(worker, message)
             case DatasetRefused():
+                self.scheduler.worker_opened(worker)
                 self._workers[worker].datasets.discard(message.dataset)
                 self._openings.pop(message.dataset, None)
                 self._listener.dataset_refused(message.dataset, message.error)
@@ -252,6 +311,7 @@ class Workers:
             worker = self._workers[opening.worker]
             self._hand_tables(worker, tables_in(opening.declaration))
             worker.datasets.add(dataset)
+            self.scheduler.worker_opens(opening.worker)
             told = OpenDataset(dataset, opening.declaration, {}, opening.shard, blame=opening.blame)
             self._send(opening.worker, told)
 
@@ -311,16 +371,17 @@ class Workers:
         if known is not None:
             del self._numbers[known.peer.identity]
             self._door.dismiss(known.peer, "dead")
-        self._listener.jobs_ended(self.scheduler.worker_lost(fact.worker))
+        how = self._given_up.pop(fact.worker, fact.how)
+        self._listener.jobs_ended(self.scheduler.worker_lost(fact.worker, how))
         level = logging.INFO if member.state is WorkerState.RETIRING else logging.WARNING
-        log.log(level, "worker %d (pid %s) %s", fact.worker, member.pid, fact.how)
+        log.log(level, "worker %d (pid %s) %s", fact.worker, member.pid, how)
         for dataset, opening in list(self._openings.items()):
             if opening.worker == fact.worker:
                 opening.worker = None
                 opening.tried += 1
                 if opening.tried < OPEN_ATTEMPTS:
                     continue
-                why = f"{OPEN_ATTEMPTS} workers died while each opened the dataset; the last was {fact.how}"
+                why = f"{OPEN_ATTEMPTS} workers died while each opened the dataset; the last was {how}"
                 if not opening.blame:
                     opening.tried, opening.blame = 0, why
                     continue

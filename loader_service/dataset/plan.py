@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.draws import stream_key, uniforms
 from loader_service.dataset.ledger_file import LedgerFile
 from loader_service.dataset.order import OrderCache
+from loader_service.dataset.purity import doubts, same
 from loader_service.dataset.replacing import Replacing
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
@@ -276,6 +277,7 @@ class Plan:
 
     def _declare(self, first: int) -> list[Spec]:
         """Return the spec of the source, and after each transform; a user's function is run once to find its."""
+        self._first = first
         with self._naming(first), globals_kept():
             self._seed_source(0, 0)
             self._source_spec = self._reader.model(first)
@@ -284,21 +286,49 @@ class Plan:
         for number, transform in enumerate(chain):
             if isinstance(transform, Map):
                 transform.load()
-                sample = self._sample(first, number + 1)
+                with globals_kept():
+                    sample = self._sample(0, number + 1)
                 specs.append(transform.spec_of(sample))
             else:
                 specs.append(transform.declare(specs[-1]))
         return specs
 
-    def _sample(self, sample_id: int, steps: int) -> dict[str, Any]:
-        """Return a sample after `steps` transforms, with the random numbers of position 0."""
-        position = np.zeros(1, np.int64)
-        draws = self._draw(0, position)
-        with self._naming(sample_id), globals_kept():
-            sample = self._read(0, sample_id, 0, frozenset(self._source_spec))
+    def doubts(self) -> list[str]:
+        """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
+        found: list[str] = []
+        if self._seeds_source and not self._reads_rows:
+            found += doubts(self._reader.describe(self._first), partial(self._sample, steps=0))
+        for number, transform in enumerate(self.declaration.transforms):
+            if isinstance(transform, Map) and not found:  # what comes behind it would be blamed as well
+                found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
+        if self._reads_rows and self.samples > 1 and not self._reads_rows_alike():
+            found.append(
+                "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
+                "once is nothing that a batch may depend on. Give your source no read_rows, or draw nothing in it"
+            )
+        return found
+
+    def _reads_rows_alike(self) -> bool:
+        ids = self._replacing.apply(np.arange(2, dtype=np.int64))
+        rows = [{name: np.zeros((2, *field.shape), field.dtype) for name, field in self.spec.items()} for _ in "ab"]
+        try:
+            with globals_kept():
+                self._fill_by_user(ids, rows[0])
+                for row in range(2):
+                    self._fill_by_user(ids[row : row + 1], {name: out[row : row + 1] for name, out in rows[1].items()})
+        except DatasetError:
+            return True  # a sample is bad: whoever makes it will say so
+        return same(*rows)
+
+    def _sample(self, position: int, steps: int) -> dict[str, Any]:
+        """Return the first sample after `steps` transforms, with the random numbers of a position in epoch 0."""
+        epoch = 0
+        draws = self._draw(epoch, np.asarray([position], np.int64))
+        with self._naming(self._first):
+            sample = self._read(epoch, self._first, position, frozenset(self._source_spec))
             for number, transform in enumerate(self.declaration.transforms[:steps]):
                 if isinstance(transform, SampleTransform):
-                    sample = transform.apply(sample, self._draw_key(0, number), 0)
+                    sample = transform.apply(sample, self._draw_key(epoch, number), position)
                 else:
                     name = transform.field
                     sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)

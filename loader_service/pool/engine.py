@@ -40,6 +40,9 @@ ENVIRONMENT = {
 DEFAULTS = {"GLIBC_TUNABLES": "glibc.cpu.x86_non_temporal_threshold=0x100000"}
 
 
+STACK_SIGNAL = signal.SIGUSR1  # has a worker write its stack to the daemon's log
+
+
 @dataclass(frozen=True)
 class Started:
     """Fact: the worker runs; it has yet to join."""
@@ -96,10 +99,15 @@ class LocalEngine:
         except PeerGone:
             return  # `facts` will meet the end of file
 
+    def log_stack(self, worker: int) -> None:
+        """Have a worker write down where it is; one that is stopped, or deep in the kernel, does not."""
+        if worker in self._handles:
+            _signal(self._handles[worker], STACK_SIGNAL)
+
     def kill(self, worker: int) -> None:
         """Kill a worker; `Ended` follows."""
         if worker in self._handles:
-            _kill(self._handles[worker])
+            _signal(self._handles[worker], signal.SIGKILL)
 
     def facts(self) -> list[Started | Ended]:
         """Return what has happened since the last call.
@@ -128,7 +136,7 @@ class LocalEngine:
         ended = [*self._handles, *self._asked]
         self._lifeline.close()
         for handle in self._handles.values():
-            _kill(handle)
+            _signal(handle, signal.SIGKILL)
         try:
             self._template.wait(patience)
         except subprocess.TimeoutExpired:
@@ -142,10 +150,10 @@ class LocalEngine:
         return ended
 
 
-def _kill(handle: int) -> None:
-    """Kill the process behind a pidfd, unless it is dead already."""
+def _signal(handle: int, number: signal.Signals) -> None:
+    """Signal the process behind a pidfd, unless it is dead already."""
     with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        signal.pidfd_send_signal(handle, number)
 
 
 def _wait_for_end(handle: int, patience: float) -> None:

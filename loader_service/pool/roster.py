@@ -1,8 +1,10 @@
 """How many workers there should be, and which ones there are. Rules only: no process, no clock.
 
     STARTING -joined-> READY -retired-> RETIRING -ended-> gone
+                         `---killed---> KILLED ----ended-> gone
 
-A worker that ends without being asked to is replaced at once; one that ends before it has even joined, after a
+A worker that ends without being asked to is replaced at once; one that is killed before it is dead, since a process
+that waits for a disk may outlive its SIGKILL for as long; one that ends before it has even joined, after a
 pause that doubles each time: something in its start is broken, and a loop of forks would not mend it.
 """
 
@@ -18,7 +20,7 @@ LONGEST_PAUSE = 10.0  # seconds
 class WorkerState(Enum):
     """Where in its life a worker is. See the drawing above."""
 
-    STARTING, READY, RETIRING = "starting", "ready", "retiring"
+    STARTING, READY, RETIRING, KILLED = "starting", "ready", "retiring", "killed"
 
 
 @dataclass(eq=False)
@@ -61,6 +63,14 @@ class Roster:
             member.state = WorkerState.RETIRING
         return [member.number for member in spare]
 
+    def killed(self, worker: int) -> None:
+        """It took too long, or too much: it is as good as dead."""
+        self.members[worker].state = WorkerState.KILLED
+
+    def sent_away(self, worker: int) -> None:
+        """It is to end when its tasks are done; another one takes its place."""
+        self.members[worker].state = WorkerState.RETIRING
+
     def started(self, worker: int, pid: int) -> None:
         """The process runs."""
         self.members[worker].pid = pid
@@ -97,4 +107,5 @@ class Roster:
         return len(members) == self.wanted and all(member.state is WorkerState.READY for member in members)
 
     def _staying(self) -> list[Member]:
-        return [member for member in self.members.values() if member.state is not WorkerState.RETIRING]
+        going = (WorkerState.RETIRING, WorkerState.KILLED)
+        return [member for member in self.members.values() if member.state not in going]

@@ -7,11 +7,15 @@
 A task is cut to take some milliseconds, by the time that earlier rows of its dataset took; but never to more than a
 fair share of what is waiting, so that the workers finish a batch together. Each worker has a second task at hand
 while it works on the first. Pieces come back to the front of the queue when their worker is lost; a piece that was
-being worked on then is suspect: it runs alone, in halves, until a single row has killed DEATHS workers. Then a worker
-is told to name the sample in that row, and not to touch it.
+being worked on then is suspect: it runs alone, in PARTS, until a single row has cost DEATHS workers. Then a worker is
+told to name the sample in that row, and not to touch it.
 
 A sample that raises ATTEMPTS times, or that is named for those deaths, is judged: its batch fails, or the sample is
 replaced and the rows are made again.
+
+A task that takes far longer than others do, while somebody has nothing to do, is not waited for: its batch becomes a
+second job, in another slot, and what is done first counts. Never the same slot: the slow worker still writes there.
+A task that takes longer than `task_timeout` costs its worker its life.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 
+from loader_service.protocol.codec import failed
+from loader_service.protocol.errors import LoaderError
 from loader_service.protocol.ledger import ATTEMPTS, BadSample
 from loader_service.protocol.messages import Failed, FillRows
 
@@ -29,6 +35,10 @@ DEPTH = 2  # tasks that a worker has at hand
 SHORTEST = 0.002  # seconds; below this, messages cost more than they bring
 LONGEST = 0.008  # seconds
 DEATHS = 3  # of workers, before a single row is blamed
+PARTS = 32  # that a suspect piece is cut into: few deaths to a single row, and few tasks
+LATE = 0.2  # seconds; before, no task is late
+LATE_TIMES = 20  # what a task takes beyond what was expected of it, before it is late
+OPENINGS = 5  # times the timeout of a task: what opening a dataset may take
 
 
 @dataclass(eq=False)
@@ -41,7 +51,8 @@ class Job:
     n: int
     rows: int
     missing: int  # rows neither filled nor failed
-    error: Failed | None = None
+    error: Failed | None = None  # nobody needs its rows: they cannot be made, or another attempt was first
+    rival: Job | None = None  # the other attempt at the same batch, in another slot
 
 
 @dataclass(eq=False)
@@ -67,6 +78,14 @@ class _Worker:
     #: task number -> its pieces; in the order in which the worker runs them
     tasks: dict[int, list[Piece]] = field(default_factory=dict)
     retiring: bool = False
+    opening: bool = False  # a dataset, which may take long
+    doing: int | None = None  # the task that it was at when the clock was last looked at; OPENING; or nothing
+    since: float = 0.0  # seconds; when it was first seen at that
+    late: bool = False  # with the task that it is at: others had better not wait behind it
+
+
+OPENING = -1  # in the place of a task's number
+OVERTAKEN = failed(LoaderError("another attempt was first"))
 
 
 #: (dataset, its sample that cannot be made, the error) -> the error that its batch fails with; None: it is replaced
@@ -76,7 +95,8 @@ Judge = Callable[[int, BadSample, Failed], Failed | None]
 class Scheduler:
     """The pool's work: what waits, what runs where, how long rows take."""
 
-    def __init__(self, judge: Judge = lambda dataset, sample, error: error) -> None:
+    def __init__(self, task_timeout: float = math.inf, judge: Judge = lambda dataset, sample, error: error) -> None:
+        self._task_timeout = task_timeout  # seconds
         self._judge = judge
         self._workers: dict[int, _Worker] = {}
         self._waiting: dict[int, deque[Piece]] = {}  # dataset -> pieces, oldest first
@@ -85,6 +105,7 @@ class Scheduler:
         self._row_seconds: dict[int, float] = {}  # dataset -> what a row takes, smoothed
         self._next_task = 0
         self.redone = 0  # rows given to a worker once more
+        self.second_attempts = 0  # batches made twice at a time
 
     # -- workers ---------------------------------------------------------------------------------------------
 
@@ -101,12 +122,24 @@ class Scheduler:
 
     def dismissable(self) -> list[int]:
         """Return the retired workers that have no task left; each once."""
-        found = [number for number, worker in self._workers.items() if worker.retiring and not worker.tasks]
+        found = [
+            number
+            for number, worker in self._workers.items()
+            if worker.retiring and not worker.tasks and not worker.opening
+        ]
         for number in found:
             del self._workers[number]
         return found
 
-    def worker_lost(self, worker: int) -> list[Job]:
+    def worker_opens(self, worker: int) -> None:
+        """It opens a dataset, which may take long: what can be done by others is not left to it."""
+        self._workers[worker].opening = True
+
+    def worker_opened(self, worker: int) -> None:
+        """It is done with that."""
+        self._workers[worker].opening = False
+
+    def worker_lost(self, worker: int, how: str = "lost") -> list[Job]:
         """It is dead for certain: its rows are to be made again. Return the jobs that this ended."""
         lost = self._workers.pop(worker, None)
         if lost is None:
@@ -117,14 +150,51 @@ class Scheduler:
             for piece in reversed(pieces):
                 self.redone += piece.rows
                 if was_running:
-                    ended += self._suspect(piece, alone=len(pieces) == 1)
+                    ended += self._suspect(piece, how, alone=len(pieces) == 1)
                 else:
                     ended += self._requeue(piece)
         return ended
 
     def load(self) -> dict[int, int]:
         """Return how many tasks each worker has that is given tasks."""
-        return {number: len(worker.tasks) for number, worker in self._workers.items() if not worker.retiring}
+        return {
+            number: len(worker.tasks) + worker.opening
+            for number, worker in self._workers.items()
+            if not worker.retiring
+        }
+
+    # -- time ------------------------------------------------------------------------------------------------
+
+    def watch(self, now: float) -> tuple[list[int], list[Job]]:
+        """Look at the clock, every so often.
+
+        Return the workers that are at one thing for too long, and the jobs that deserve a second attempt. A worker is
+        told of until it is lost.
+        """
+        overdue: list[int] = []
+        late: list[Job] = []
+        idle = 0 if any(self._waiting.values()) else sum(not worker.tasks for worker in self._free_workers())
+        for number, worker in self._workers.items():
+            doing = next(iter(worker.tasks), OPENING if worker.opening else None)
+            if doing != worker.doing:
+                worker.doing, worker.since = doing, now
+            if doing is None:
+                worker.late = False
+                continue
+            took = now - worker.since
+            if took > self._task_timeout * (OPENINGS if doing == OPENING else 1):
+                overdue.append(number)
+            worker.late = doing != OPENING and self._is_late(worker.tasks[doing], took)
+            if worker.late and len(late) < idle:
+                late += self._next_to_help(worker, late)
+        return overdue, late
+
+    def fill_again(self, job: Job, slot: int) -> None:
+        """Have a late job's batch made in another slot as well: what is done first counts."""
+        rival = Job(job.dataset, job.arena, slot, job.n, job.rows, missing=job.rows, rival=job)
+        job.rival = rival
+        self.second_attempts += 1
+        self._enqueue(rival)
 
     # -- work ------------------------------------------------------------------------------------------------
 
@@ -134,8 +204,7 @@ class Scheduler:
             self._waiting[dataset] = deque()
             self._waiting_rows[dataset] = 0
             self._turn.append(dataset)
-        self._waiting[dataset].append(Piece(Job(dataset, arena, slot, n, rows, missing=rows), 0, rows))
-        self._waiting_rows[dataset] += rows
+        self._enqueue(Job(dataset, arena, slot, n, rows, missing=rows))
 
     def rows_filled(self, worker: int, task: int, seconds: float) -> list[Job]:
         """A task is done. Return the jobs that this ended."""
@@ -181,11 +250,7 @@ class Scheduler:
         """Hand out what can be handed out: (worker, task) pairs."""
         assigned = []
         while any(self._waiting.values()):
-            free = [
-                (len(worker.tasks), number)
-                for number, worker in self._workers.items()
-                if len(worker.tasks) < DEPTH and not worker.retiring
-            ]
+            free = [(len(worker.tasks), number) for number, worker in self._workers.items() if self._is_free(worker)]
             if not free:
                 break
             worker = min(free)[1]
@@ -198,6 +263,31 @@ class Scheduler:
         return assigned
 
     # -- within ----------------------------------------------------------------------------------------------
+
+    def _free_workers(self) -> list[_Worker]:
+        return [worker for worker in self._workers.values() if self._is_free(worker)]
+
+    def _is_free(self, worker: _Worker) -> bool:
+        """Whether it may be given a task."""
+        return len(worker.tasks) < DEPTH and not (worker.retiring or worker.opening or worker.late)
+
+    def _is_late(self, pieces: list[Piece], took: float) -> bool:
+        """Whether a task takes far longer than was to be expected."""
+        row_seconds = self._row_seconds.get(pieces[0].job.dataset)
+        rows = sum(piece.rows for piece in pieces)
+        return row_seconds is not None and took > max(LATE, LATE_TIMES * row_seconds * rows)
+
+    def _next_to_help(self, worker: _Worker, helped: list[Job]) -> list[Job]:
+        """Return the first job that a late worker keeps waiting and nobody else makes; none for suspects."""
+        for piece in chain.from_iterable(worker.tasks.values()):
+            job = piece.job
+            if job.error is None and job.rival is None and job not in helped and not piece.suspect:
+                return [job]
+        return []
+
+    def _enqueue(self, job: Job) -> None:
+        self._waiting[job.dataset].append(Piece(job, 0, job.rows))
+        self._waiting_rows[job.dataset] += job.rows
 
     def _next_dataset(self) -> int:
         """Take turns among the datasets that have work waiting."""
@@ -241,15 +331,27 @@ class Scheduler:
 
     def _take_task(self, worker: int, task: int) -> list[Piece]:
         known = self._workers.get(worker)
-        return known.tasks.pop(task, []) if known else []
+        if known is None:
+            return []
+        known.late = False
+        return known.tasks.pop(task, [])
 
     def _account(self, pieces: Iterable[Piece]) -> list[Job]:
+        """Rows are filled, or nobody needs them any more."""
         ended = []
         for piece in pieces:
-            piece.job.missing -= piece.rows
-            if piece.job.missing == 0:
-                ended.append(piece.job)
+            job = piece.job
+            job.missing -= piece.rows
+            if job.missing == 0:
+                ended.append(job)
+                if job.rival is not None:
+                    ended += self._part(job, job.rival)
         return ended
+
+    def _part(self, ended: Job, other: Job) -> list[Job]:
+        """One of two attempts has ended: the other one is not needed any more; or is the only one from here on."""
+        ended.rival = other.rival = None
+        return self._drop(other, OVERTAKEN) if ended.error is None else []
 
     def _requeue(self, piece: Piece) -> list[Job]:
         """Put a piece back in front; unless its batch has failed meanwhile, or nobody wants its dataset."""
@@ -261,17 +363,19 @@ class Scheduler:
             self._waiting_rows[dataset] += piece.rows
         return []
 
-    def _fail(self, culprit: Piece, error: Failed) -> list[Job]:
-        """A batch cannot be made: none of its rows is worth a task any more."""
-        job = culprit.job
+    def _drop(self, job: Job, error: Failed) -> list[Job]:
+        """None of a job's rows is worth a task any more; those that are being made end as they will."""
         job.error = error
-        abandoned = [culprit]
         queue = self._waiting.get(job.dataset, deque())
-        for piece in [piece for piece in queue if piece.job is job]:
+        dropped = [piece for piece in queue if piece.job is job]
+        for piece in dropped:
             queue.remove(piece)
             self._waiting_rows[job.dataset] -= piece.rows
-            abandoned.append(piece)
-        return self._account(abandoned)
+        return self._account(dropped)
+
+    def _fail(self, culprit: Piece, error: Failed) -> list[Job]:
+        """A batch cannot be made."""
+        return self._drop(culprit.job, error) + self._account([culprit])
 
     def _acquit(self, piece: Piece) -> list[Job]:
         """The sample that was the reason is replaced: make the rows again.
@@ -284,16 +388,21 @@ class Scheduler:
                 other.deaths, other.blame = 0, ""
         return self._requeue(piece)
 
-    def _suspect(self, piece: Piece, *, alone: bool) -> list[Job]:
+    def _suspect(self, piece: Piece, how: str, *, alone: bool) -> list[Job]:
         """Treat a piece whose worker died: it may be the reason."""
+        rival = piece.job.rival
+        if rival is not None and rival.error is None:
+            return self._fail(piece, OVERTAKEN)  # the other attempt goes on, and nobody falls into the same hole
         piece.suspect = True
         if piece.rows > 1:
-            middle = (piece.start + piece.stop) // 2
-            rest = Piece(piece.job, middle, piece.stop, piece.raised, suspect=True)
-            piece.stop = middle
-            return self._requeue(rest) + self._requeue(piece)
+            parts = min(PARTS, piece.rows)
+            edges = [piece.start + piece.rows * part // parts for part in range(parts + 1)]
+            ended: list[Job] = []
+            for start, stop in reversed(list(pairwise(edges))):
+                ended += self._requeue(Piece(piece.job, start, stop, piece.raised, suspect=True))
+            return ended
         if alone:
             piece.deaths += 1
         if piece.deaths >= DEATHS:
-            piece.blame = f"{DEATHS} workers died while each made it alone"
+            piece.blame = f"{DEATHS} workers died while each made it alone; the last was {how}"
         return self._requeue(piece)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
 import time
@@ -22,6 +23,7 @@ from loader_service import __version__
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.user_code import explained
+from loader_service.pool.engine import STACK_SIGNAL
 from loader_service.protocol.address import Address
 from loader_service.protocol.arena import map_memory, memory_of, slot_arrays
 from loader_service.protocol.codec import failed
@@ -57,6 +59,7 @@ def run_worker(address: Address, template: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a belt: a task may run long, and not look
     if os.getppid() != template:
         return
+    faulthandler.register(STACK_SIGNAL)
     cv2.setNumThreads(1)
     link = Link(address, "worker", __version__)
     with contextlib.suppress(PeerGone):
@@ -151,7 +154,7 @@ class Worker:
         known = list(plan.ledger)
         for start in range(0, len(known), MOST_TOLD):
             self._link.send(SamplesKnown(plan.key, known[start : start + MOST_TOLD]))
-        self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs))
+        self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs, plan.doubts()))
 
     def _fill(self, message: FillRows) -> None:
         dataset = self._datasets.get(message.dataset)

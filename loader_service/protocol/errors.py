@@ -50,6 +50,10 @@ def nearest(wrong: str, valid: Iterable[str]) -> str:
     return f"there are {', '.join(map(repr, names))}" if names else "there is none"
 
 
+class DatasetWarning(UserWarning):
+    """Something about a dataset is probably not what its author wants."""
+
+
 class DatasetError(LoaderError):
     """A dataset's declaration, or something that it names, is wrong."""
 

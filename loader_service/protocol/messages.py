@@ -23,9 +23,10 @@ PROTOCOL = 1
 MOST_PREFETCH = 65536  # batches
 MOST_WORKERS = 4096
 MOST_TOLD = 1000  # bad samples in one message; of a long ledger, several travel
+MOST_BATCHES = 2**63 - 1
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-Number = Annotated[int, Field(ge=0, lt=2**63)]  # a batch number: counts from 0 for the life of a run
+Number = Annotated[int, Field(ge=0, le=MOST_BATCHES)]  # a batch number: counts from 0 for the life of a run
 Prefetch = Annotated[int, Field(ge=1, le=MOST_PREFETCH)]
 Identity = Annotated[bytes, Field(min_length=16, max_length=16)]
 Text = Annotated[str, Field(max_length=1_000_000)]
@@ -172,6 +173,8 @@ class StreamOpened:
     arena: Count
     prefetch: Prefetch  # how many batches it may ask ahead: no more than it wanted
     views: Count  # how many batches it may keep as views; beyond that it copies
+    latest: Number  # the oldest batch that the foremost stream of the same dataset still has ahead
+    doubts: list[Text]  # what seems wrong with the user's code, in sentences
 
 
 @message("stream_failed")
@@ -289,6 +292,7 @@ class DatasetOpened:
     dataset: Count
     info: DatasetInfo
     index: dict[str, TableRef]
+    doubts: list[Text]  # what seems wrong with the user's code, in sentences
 
 
 @message("dataset_refused")

@@ -103,6 +103,65 @@ def test_a_failed_batch_is_told_to_all_who_wait_and_its_slot_is_free():
     assert shelf.request(A, [1]) == [Fill(0, 1)]
 
 
+def test_a_late_batch_is_made_in_a_second_slot_and_the_first_that_is_complete_is_lent():
+    shelf = shelf_of(3, A)
+    shelf.request(A, [1])
+
+    assert shelf.second(0) == Fill(1, 1)
+    assert shelf.second(0) is None, "twice is enough"
+    assert shelf.filled(1) == [Lend(A, 1, 1)]
+    assert shelf.made == 1
+
+
+def test_a_slot_whose_batch_was_made_elsewhere_is_not_refilled_while_it_is_written_to():
+    shelf = shelf_of(2, A)
+    shelf.request(A, [1])
+    shelf.second(0)
+    shelf.filled(1)
+
+    assert shelf.request(A, [2]) == []
+    assert shelf.failed(0, OOPS) == [Fill(0, 2)]
+
+
+def test_of_two_attempts_that_fail_the_second_one_is_told():
+    shelf = shelf_of(2, A)
+    shelf.request(A, [1])
+    shelf.second(0)
+
+    assert shelf.failed(0, OOPS) == []
+    assert shelf.failed(1, OOPS) == [Fail(A, 1, OOPS)]
+
+
+def test_a_batch_that_nobody_waits_for_any_more_is_not_made_twice():
+    shelf = shelf_of(2, A)
+    shelf.request(A, [1])
+    shelf.reset(A, keeps=[])
+
+    assert shelf.second(0) is None
+
+
+def test_a_stream_that_is_too_far_behind_to_share_is_counted():
+    shelf = shelf_of(1, A, B)
+    for n in range(3):
+        shelf.request(A, [n])
+        shelf.filled(0)
+        shelf.returned(A, [0])
+
+    shelf.request(B, [0])
+
+    assert shelf.made_again == 1
+
+
+def test_a_late_joiner_begins_at_the_oldest_batch_that_the_foremost_stream_has_ahead():
+    shelf = Shelf(9)
+    shelf.open(A, Share(prefetch=3, views=0))
+    assert shelf.latest() == 0
+
+    shelf.request(A, range(100, 103))
+
+    assert shelf.latest() == 100
+
+
 def test_a_reset_voids_what_was_asked_for_and_takes_back_all_slots_but_those_kept():
     shelf = shelf_of(3, A)
     shelf.request(A, [0, 1, 2, 3])
@@ -226,23 +285,46 @@ class AnyHistory(RuleBasedStateMachine):
         self.lent = {}  # stream -> slots, as often as lent
         self.wanted = {}  # stream -> numbers that it waits for
         self.filling = {}  # slot -> n
+        self.void = set()  # slots that are written to, and whose batch was made elsewhere
         self.holds = {}  # slot -> n, once filled
 
     def obey(self, told):
         for instruction in told:
             match instruction:
                 case Fill(slot, n):
-                    assert not any(slot in slots for slots in self.lent.values()), "a lent slot is written"
-                    assert slot not in self.filling
                     assert n not in self.filling.values(), "one batch is made twice at a time"
-                    self.filling[slot] = n
-                    self.holds.pop(slot, None)
+                    self.begin(slot, n)
                 case Lend(stream, slot, n):
                     assert self.holds[slot] == n, "a slot is lent for what it does not hold"
                     self.lent[stream].append(slot)
                     self.wanted[stream].remove(n)
                 case Fail(stream, n, _):
+                    assert n not in self.filling.values(), "it may yet be made"
                     self.wanted[stream].remove(n)
+
+    def begin(self, slot, n):
+        assert not any(slot in slots for slots in self.lent.values()), "a lent slot is written"
+        assert slot not in self.filling
+        assert slot not in self.void, "two write into one slot"
+        self.filling[slot] = n
+        self.holds.pop(slot, None)
+
+    @precondition(lambda self: self.filling)
+    @rule(data=st.data())
+    def be_late(self, data):
+        slot = data.draw(st.sampled_from(sorted(self.filling)))
+        second = self.shelf.second(slot)
+        if second is not None:
+            assert second.n == self.filling[slot]
+            assert list(self.filling.values()).count(second.n) == 1
+            self.begin(second.slot, second.n)
+
+    @precondition(lambda self: self.void)
+    @rule(data=st.data(), good=st.booleans())
+    def end_late(self, data, good):
+        slot = data.draw(st.sampled_from(sorted(self.void)))
+        self.void.remove(slot)
+        self.obey(self.shelf.filled(slot) if good else self.shelf.failed(slot, OOPS))
 
     @precondition(lambda self: len(self.lent) < 4)
     @rule()
@@ -262,10 +344,15 @@ class AnyHistory(RuleBasedStateMachine):
     @precondition(lambda self: self.filling)
     @rule(data=st.data(), good=st.booleans())
     def complete(self, data, good):
-        slot = data.draw(st.sampled_from(sorted(self.filling)))
+        self.complete_one(data.draw(st.sampled_from(sorted(self.filling))), good)
+
+    def complete_one(self, slot, good):
         n = self.filling.pop(slot)
         if good:
             self.holds[slot] = n
+            for rival in [other for other, same in self.filling.items() if same == n]:
+                del self.filling[rival]
+                self.void.add(rival)
             self.obey(self.shelf.filled(slot))
         else:
             self.obey(self.shelf.failed(slot, OOPS))
@@ -306,8 +393,10 @@ class AnyHistory(RuleBasedStateMachine):
     def teardown(self):
         """In the end, with readers that return and workers that work, every request is answered."""
         for _ in range(1000):
-            for slot in sorted(self.filling):
-                self.holds[slot] = self.filling.pop(slot)
+            while self.filling:
+                self.complete_one(min(self.filling), good=True)
+            for slot in sorted(self.void):
+                self.void.remove(slot)
                 self.obey(self.shelf.filled(slot))
             for stream in sorted(self.lent):
                 slots, self.lent[stream] = self.lent[stream], []

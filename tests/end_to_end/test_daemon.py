@@ -138,7 +138,7 @@ def test_scaling_under_load_loses_repeats_and_changes_nothing(start_daemon, augm
         reader.join()
 
         assert (len(more["workers"]), len(less["workers"])) == (4, 1)
-        assert took < 2
+        assert took < 10  # of a machine that does other things as well
         assert [batch.n for batch in batches] == list(range(len(batches)))
         assert digest(batches) == expected_digest(augmented, range(len(batches)))
 

@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,14 +17,16 @@ COMMAND = str(Path(sys.executable).with_name("loader-service"))
 
 
 @pytest.fixture
-def scratch(tmp_path, monkeypatch):
+def scratch(monkeypatch):
     """The demo's folder for temporary files, and a home that it must not write to."""
+    folder = Path(tempfile.mkdtemp(prefix="ls-", dir="/tmp"))  # short: multiprocessing binds sockets in there
     for name, variable in (("tmp", "TMPDIR"), ("home", "HOME")):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(variable, str(tmp_path / name))
+        (folder / name).mkdir()
+        monkeypatch.setenv(variable, str(folder / name))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    return tmp_path
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_the_demo_trains_twice_draws_its_curves_and_leaves_nothing(scratch):

@@ -430,3 +430,37 @@ with loader_client.connect(workers=1) as loader:
     assert done.returncode == 0, done.stderr
     assert "hello from a worker" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_late_joiner_begins_where_the_foremost_reader_is_and_shares_its_batches(augmented):
+    with loader_client.connect(workers=1) as loader:
+        leader = loader.stream(augmented, prefetch=2)
+        for n in range(30):
+            leader.take(n)
+        late = loader.stream(augmented, prefetch=2, start="latest")
+
+        assert 28 <= late.cursor <= 30
+        for n in range(late.cursor, 40):
+            assert digest([late.take(n)]) == digest([leader.take(n)])
+
+
+def test_a_stream_may_begin_at_any_batch(augmented):
+    with loader_client.connect(workers=0) as loader:
+        assert loader.stream(augmented, start=12).take(12).n == 12
+        with pytest.raises(ValueError, match="start is -1, expected the number of a batch"):
+            loader.stream(augmented, start=-1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_code_that_makes_another_sample_each_time_is_warned_of(user_module, workers):
+    user_module(
+        "impure",
+        "import os\n\ndef noise(sample):\n    return {'x': float(os.urandom(4)[0] * 1000 + os.urandom(1)[0])}\n",
+    )
+    ds = Dataset.from_arrays(x=np.zeros(8)).map("impure:noise").batch(4)
+
+    with (
+        loader_client.connect(workers=workers) as loader,
+        pytest.warns(loader_client.DatasetWarning, match="'impure:noise' makes another sample each time"),
+    ):
+        loader.stream(ds)

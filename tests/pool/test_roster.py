@@ -71,3 +71,25 @@ def test_a_worker_that_was_sent_away_while_it_started_is_told_so_when_it_joins()
 
     assert roster.joined(first)
     assert not roster.joined(second)
+
+
+def test_a_worker_that_is_killed_is_replaced_before_it_is_dead():
+    """A process that waits for a disk outlives its SIGKILL."""
+    roster = settled(2)
+
+    roster.killed(0)
+
+    assert roster.start(now=5) == [2]
+    assert roster.ended(0, now=9) is not None
+    assert roster.start(now=9) == []
+    assert roster.lost == 1
+
+
+def test_a_worker_that_is_sent_away_is_replaced_and_not_counted_as_lost():
+    roster = settled(2)
+
+    roster.sent_away(1)
+
+    assert roster.start(now=5) == [2]
+    roster.ended(1, now=6)
+    assert roster.lost == 0

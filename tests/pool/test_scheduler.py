@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from loader_service.pool.scheduler import DEATHS, DEPTH, Scheduler
+from loader_service.pool.scheduler import DEATHS, DEPTH, LATE, LATE_TIMES, OPENINGS, OVERTAKEN, Scheduler
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import SampleError
 from loader_service.protocol.ledger import BadSample
@@ -32,6 +32,11 @@ def rows_of(task):
 
 def finish(scheduler, worker, task, seconds=0.001):
     return scheduler.rows_filled(worker, task.task, seconds)
+
+
+def finish_all(scheduler, assigned):
+    """Finish tasks, and return slot and error of the jobs that ended."""
+    return [(job.slot, job.error) for worker, task in assigned for job in finish(scheduler, worker, task)]
 
 
 def test_the_first_batch_is_made_by_all_workers_together():
@@ -180,7 +185,179 @@ def test_a_row_that_kills_every_worker_is_blamed_and_its_neighbours_are_not():
 
     (job,) = ended
     assert job.error == OOPS
-    assert deaths <= 6 + DEATHS
+    assert deaths <= 1 + DEATHS
+
+
+def test_of_many_rows_few_workers_die_until_one_is_blamed():
+    scheduler = Scheduler()
+    poison, deaths, ended = 31_234, 0, []
+    scheduler.fill(0, 0, slot=0, n=0, rows=100_000)
+
+    for worker in range(1, 100):
+        scheduler.worker_joined(worker)
+        dead = False
+        while not dead and (assigned := scheduler.assign()):
+            for at, task in assigned:
+                if dead:
+                    continue  # it was that worker's next task
+                if task.blame:
+                    assert rows_of(task) == [(0, poison)]
+                    assert "killed by SIGSEGV" in task.blame
+                    ended += scheduler.rows_failed(at, task.task, 0, OOPS, bad(77))
+                elif (0, poison) in rows_of(task):
+                    ended += scheduler.worker_lost(at, how="killed by SIGSEGV")
+                    deaths, dead = deaths + 1, True
+                else:
+                    ended += finish(scheduler, at, task, seconds=1e-7)
+        if ended:
+            break
+
+    (job,) = ended
+    assert job.error == OOPS
+    assert deaths <= 4 + DEATHS
+
+
+def late_pool():
+    """Return a scheduler of two workers, the first of which is late with the only batch that is wanted."""
+    scheduler = pool_of(2)
+    scheduler.fill(0, 0, slot=0, n=0, rows=2)
+    for worker, task in scheduler.assign():
+        finish(scheduler, worker, task, seconds=0.01)
+    scheduler.fill(0, 0, slot=1, n=1, rows=2)
+    (slow, slow_task), (fast, fast_task) = scheduler.assign()
+    finish(scheduler, fast, fast_task)
+    scheduler.watch(now=10)
+    _, (job,) = scheduler.watch(now=10 + LATE + 0.1)
+    return scheduler, job, slow, slow_task
+
+
+def test_a_batch_that_is_late_while_a_worker_is_idle_is_made_a_second_time_in_another_slot():
+    scheduler, late, _, _ = late_pool()
+    fast = 1
+    assert late.slot == 1
+
+    scheduler.fill_again(late, slot=7)
+    assigned = scheduler.assign()
+
+    assert {worker for worker, _ in assigned} == {fast}
+    assert [row for _, task in assigned for row in rows_of(task)] == [(7, 0), (7, 1)]
+    assert finish_all(scheduler, assigned) == [(7, None)]
+
+
+def test_a_slot_that_was_overtaken_comes_back_only_when_its_writer_has_ended():
+    scheduler, late, slow, slow_task = late_pool()
+    scheduler.fill_again(late, slot=7)
+
+    assert finish_all(scheduler, scheduler.assign()) == [(7, None)]
+    assert [(job.slot, job.error) for job in finish(scheduler, slow, slow_task)] == [(1, OVERTAKEN)]
+
+
+def test_the_first_attempt_may_win_and_the_second_one_is_dropped():
+    scheduler, late, slow, slow_task = late_pool()
+    scheduler.fill_again(late, slot=7)
+
+    assert [(job.slot, job.error) for job in finish(scheduler, slow, slow_task)] == [(1, None), (7, OVERTAKEN)]
+    assert scheduler.assign() == []
+
+
+def test_when_the_late_worker_dies_the_second_attempt_goes_on_alone():
+    """Nobody falls into the same hole twice."""
+    scheduler, late, slow, _ = late_pool()
+    scheduler.fill_again(late, slot=7)
+    assigned = scheduler.assign()
+
+    assert [(job.slot, job.error) for job in scheduler.worker_lost(slow)] == [(1, OVERTAKEN)]
+    assert scheduler.assign() == []
+    assert finish_all(scheduler, assigned) == [(7, None)]
+
+
+def test_when_both_attempts_lose_their_workers_one_of_them_is_made_again():
+    scheduler, late, slow, _ = late_pool()
+    scheduler.fill_again(late, slot=7)
+    (other, _), _ = scheduler.assign()
+    ended = scheduler.worker_lost(slow) + scheduler.worker_lost(other)
+    scheduler.worker_joined(9)
+
+    while assigned := scheduler.assign():
+        for worker, task in assigned:
+            ended += finish(scheduler, worker, task)
+
+    assert [(job.slot, job.error) for job in ended] == [(1, OVERTAKEN), (7, None)]
+
+
+def test_what_waits_behind_a_late_task_is_made_by_others_as_well():
+    scheduler = pool_of(1)
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    finish_all(scheduler, scheduler.assign())
+    for slot in (1, 2):
+        scheduler.fill(0, 0, slot, n=slot, rows=2)
+    scheduler.assign()
+    scheduler.worker_joined(1)
+    scheduler.watch(now=0)
+    late = []
+    for _ in range(3):
+        for job in scheduler.watch(now=1)[1]:
+            late.append(job.slot)
+            scheduler.fill_again(job, slot=10 + job.slot)
+            finish_all(scheduler, scheduler.assign())
+
+    assert late == [1, 2]
+
+
+def test_nothing_is_late_while_there_is_other_work_or_nobody_to_do_it():
+    scheduler = pool_of(2)
+    scheduler.fill(0, 0, slot=0, n=0, rows=2)
+    for worker, task in scheduler.assign():
+        finish(scheduler, worker, task, seconds=0.01)
+    scheduler.fill(0, 0, slot=1, n=1, rows=2)
+    scheduler.assign()
+    scheduler.watch(now=0)
+
+    assert scheduler.watch(now=100) == ([], [])
+
+
+def test_a_task_of_many_slow_rows_is_not_late_before_its_time():
+    scheduler = pool_of(2)
+    scheduler.fill(0, 0, slot=0, n=0, rows=2)
+    for worker, task in scheduler.assign():
+        finish(scheduler, worker, task, seconds=1.0)
+    scheduler.fill(0, 0, slot=1, n=1, rows=1)
+    scheduler.assign()
+    scheduler.watch(now=0)
+
+    assert scheduler.watch(now=LATE_TIMES - 1) == ([], [])
+    assert [job.n for job in scheduler.watch(now=LATE_TIMES + 1)[1]] == [1]
+
+
+def test_a_worker_that_is_at_one_task_for_too_long_is_overdue():
+    scheduler = Scheduler(task_timeout=5)
+    scheduler.worker_joined(0)
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    scheduler.fill(0, 0, slot=1, n=1, rows=1)
+    (_, first), (_, second) = scheduler.assign()
+
+    assert scheduler.watch(now=0)[0] == []
+    assert scheduler.watch(now=4)[0] == []
+    finish(scheduler, 0, first)
+    assert scheduler.watch(now=6)[0] == []  # the second task has only begun
+    assert scheduler.watch(now=12)[0] == [0]
+    finish(scheduler, 0, second)
+    assert scheduler.watch(now=100)[0] == []
+
+
+def test_a_worker_that_opens_a_dataset_is_given_time_and_no_tasks():
+    scheduler = Scheduler(task_timeout=1)
+    scheduler.worker_joined(0)
+    scheduler.worker_opens(0)
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+
+    assert scheduler.assign() == []
+    assert scheduler.load() == {0: 1}
+    scheduler.watch(now=0)
+    assert scheduler.watch(now=OPENINGS - 0.5)[0] == []
+    assert scheduler.watch(now=OPENINGS + 0.5)[0] == [0]
+    scheduler.worker_opened(0)
+    assert len(scheduler.assign()) == 1
 
 
 def suspect(scheduler, row=0, rows=1):
@@ -208,7 +385,7 @@ def test_a_worker_that_lives_is_asked_for_the_name_of_a_sample_that_kills():
     worker, task = suspect(scheduler, row=5)
 
     assert rows_of(task) == [(0, 5)]
-    assert task.blame == f"{DEATHS} workers died while each made it alone"
+    assert task.blame == f"{DEATHS} workers died while each made it alone; the last was lost"
     (job,) = scheduler.rows_failed(worker, task.task, 0, OOPS, bad(77))
     assert job.error == OOPS
 
@@ -233,7 +410,7 @@ def judging(replaced):
         judged.append(sample.id)
         return None if sample.id in replaced else error
 
-    return Scheduler(judge), judged
+    return Scheduler(judge=judge), judged
 
 
 def test_rows_whose_sample_is_replaced_are_made_again():
@@ -349,15 +526,20 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.scheduler = Scheduler(judge=lambda dataset, sample, error: error if sample.id % 2 else None)
+        self.scheduler = Scheduler(50, judge=lambda dataset, sample, error: error if sample.id % 2 else None)
+        self.now = 0.0
         self.workers = set()
-        self.jobs = {}  # n -> rows
+        self.jobs = {}  # slot -> n; a second attempt has a slot of its own
         self.ended = Counter()
+        self.fates = {}  # n -> the errors that its attempts ended with
         self.held = {}  # task number -> (worker, rows)
         self.numbers = iter(range(10**9))
 
     def take(self, jobs):
-        self.ended.update(job.n for job in jobs)
+        for job in jobs:
+            self.ended[job.slot] += 1
+            self.fates.setdefault(job.n, []).append(job.error)
+            assert not any(slot == job.slot for _, rows in self.held.values() for slot, _ in rows), "it is written to"
 
     @rule()
     def join(self):
@@ -368,8 +550,19 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(rows=st.integers(1, 40), dataset=st.integers(0, 2))
     def fill(self, rows, dataset):
         n = next(self.numbers)
-        self.jobs[n] = rows
+        self.jobs[n] = n
         self.scheduler.fill(dataset, dataset, slot=n, n=n, rows=rows)
+
+    @rule(seconds=st.floats(0, 100))
+    def look_at_the_clock(self, seconds):
+        self.now += seconds
+        overdue, late = self.scheduler.watch(self.now)
+        assert set(overdue) <= {worker for worker, _ in self.held.values()}
+        for job in late:
+            assert self.ended[job.slot] == 0
+            slot = next(self.numbers)
+            self.jobs[slot] = job.n
+            self.scheduler.fill_again(job, slot)
 
     @rule(target=tasks)
     def assign(self):
@@ -378,7 +571,7 @@ class AnyHistory(RuleBasedStateMachine):
             assert worker in self.workers
             self.held[task.task] = (
                 worker,
-                [(n, row) for _, n, start, stop in task.pieces for row in range(start, stop)],
+                rows_of(task),
             )
         return assigned
 
@@ -394,8 +587,8 @@ class AnyHistory(RuleBasedStateMachine):
                 continue  # lost with its worker
             if fate == "lost":
                 self.workers.discard(worker)
-                self.take(self.scheduler.worker_lost(worker))
                 self.held = {number: held for number, held in self.held.items() if held[0] != worker}
+                self.take(self.scheduler.worker_lost(worker))
                 continue
             del self.held[task.task]
             if fate == "filled":
@@ -415,7 +608,8 @@ class AnyHistory(RuleBasedStateMachine):
     def teardown(self):
         """In the end, with a worker that works, every job ends."""
         self.scheduler.worker_joined(-1)
-        for number, (worker, _) in list(self.held.items()):
+        while self.held:
+            number, (worker, _) = self.held.popitem()
             self.take(self.scheduler.rows_filled(worker, number, 0.001))
         for _ in range(10_000):
             assigned = self.scheduler.assign()
@@ -425,6 +619,9 @@ class AnyHistory(RuleBasedStateMachine):
                 break
         assert set(self.ended) == set(self.jobs)
         assert all(count == 1 for count in self.ended.values())
+        for fates in self.fates.values():
+            assert fates.count(None) <= 1, "two attempts both count"
+            assert any(fate != OVERTAKEN for fate in fates), "each attempt gave way to the other"
 
 
 TestAnyHistory = AnyHistory.TestCase
