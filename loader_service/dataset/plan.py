@@ -8,10 +8,8 @@ Nothing is collected and stacked: the last step of each field writes into its ro
 shape and dtype stay as they are gets the row to write into, and the steps after it work there, in place.
 
 `Plan.fill` is a pure function of (n, start, stop) and of the ledger: the order gives the sample ids, those that cannot
-be made are replaced (replacing.py), and random numbers depend on (seed, epoch, position). `Dataset.compute` and every
+be made are replaced (bad_samples.py), and random numbers depend on (seed, epoch, position). `Dataset.compute` and every
 worker run this same code; how rows are cut into tasks cannot be seen in the bytes.
-
-Who decides that a sample is bad: `compute` here, for itself; the daemon for its workers, who are told.
 """
 
 from __future__ import annotations
@@ -27,20 +25,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loader_service.dataset.bad_samples import BadSamples
 from loader_service.dataset.collate import put
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.draws import stream_key, uniforms
-from loader_service.dataset.ledger_file import LedgerFile
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.purity import doubts, same
-from loader_service.dataset.replacing import Replacing
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC
-from loader_service.protocol.ledger import ATTEMPTS, BadSample, Ledger, error_about, sample_of
+from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about, sample_of
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
@@ -106,13 +103,8 @@ class Plan:
         self._order = OrderCache(self.samples, declaration.seed if self.shuffled else None)
         self._draw_keys: dict[tuple[int, int], int] = {}
         self._seeds_source = isinstance(self._reader, PythonReader)
-        self.most_replaced = declaration.on_error.most_replaced(self.samples) if declaration.on_error else 0
-        self.ledger = Ledger()  # what is known here of bad samples; workers are only told their ids
-        self._replacing = Replacing(self.samples, declaration.seed)
-        self._ledger_file = LedgerFile(self.key) if self.most_replaced and replaced is None else None
-        self._unwritten = False  # whether the ledger holds what its file does not
-        self.replace(replaced or ())
-        self._heed_file()
+        most = declaration.on_error.most_replaced(self.samples) if declaration.on_error else 0
+        self._bad = BadSamples(self.key, self.samples, declaration.seed, most, replaced)
         specs = self._learn(blame)
         self._compile(specs)
         self.spec: dict[str, FieldSpec] = dict(specs[-1])
@@ -137,12 +129,17 @@ class Plan:
             targets=self.targets,
             class_names=self.class_names,
             remainder=self._remainder,
-            most_replaced=self.most_replaced,
+            most_replaced=self._bad.most,
         )
+
+    @property
+    def ledger(self) -> Ledger:
+        """Which samples are known to be bad here."""
+        return self._bad.ledger
 
     def replace(self, ids: Iterable[int]) -> None:
         """Replace these samples, too, in all rows that are made from here on."""
-        self._replacing.grow(ids)
+        self._bad.replace(ids)
 
     def fill(self, n: int, start: int, stop: int, out: Rows) -> None:
         """Make the rows start .. stop - 1 of batch `n`.
@@ -178,7 +175,7 @@ class Plan:
 
     def compute(self, n: int) -> dict[str, np.ndarray]:
         """Make batch `n` here and now, ids included: the definition that every other way must equal."""
-        self._heed_file()
+        self._bad.heed_file()
         rows = self.info.rows(n)
         specs = {**self.spec, IDS: IDS_SPEC}
         out = {name: np.empty((rows, *field.shape), field.dtype) for name, field in specs.items()}
@@ -189,8 +186,8 @@ class Plan:
                     self.fill(n, 0, rows, out)
                     break
                 except DatasetError as error:
-                    self._forgive(error, raised)
-        self._write_ledger()
+                    self._bad.forgive(error, raised)
+        self._bad.write()
         return out
 
     def error_of(self, n: int, row: int, told: str) -> DatasetError:
@@ -206,57 +203,24 @@ class Plan:
 
     def _ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return which samples stand at these positions of an epoch."""
-        return self._replacing.apply(self._order.ids(epoch, start, stop))
-
-    def _forgive(self, error: DatasetError, raised: Counter[int]) -> None:
-        """Let a sample that raised be made once more; then replace it.
-
-        Args:
-            raised: How often each sample did.
-        Raises:
-            DatasetError: The same one, if no sample is its reason, or none may be replaced; or that too many are.
-        """
-        sample = error.sample
-        if sample is None or self._ledger_file is None:
-            raise error
-        raised[sample.id] += 1
-        if raised[sample.id] < ATTEMPTS:
-            return
-        if len(self.ledger) >= self.most_replaced:
-            where = str(self._ledger_file.path)
-            raise self.ledger.refuse(sample, self.most_replaced, self.samples, where) from error
-        self._enter([sample])
-        self._unwritten = True
-
-    def _enter(self, samples: Iterable[BadSample]) -> None:
-        self.replace([sample.id for sample in self.ledger.add(samples)])
-
-    def _heed_file(self) -> None:
-        """Replace what others have found, in other processes or earlier runs."""
-        if self._ledger_file is not None:
-            self._enter(self._ledger_file.news())
-
-    def _write_ledger(self) -> None:
-        if self._ledger_file is not None and self._unwritten:
-            self._enter(self._ledger_file.record(list(self.ledger)))
-            self._unwritten = False
+        return self._bad.apply(self._order.ids(epoch, start, stop))
 
     def _learn(self, blame: str) -> list[Spec]:
         """Return the specs of the source and after each transform: those of the first sample that can be made."""
         raised: Counter[int] = Counter()
         if blame:
-            first = self._replacing.of(0)
+            first = self._bad.first
             raised[first] = ATTEMPTS
-            self._forgive(error_about(first, self._reader.describe(first), blame), raised)
+            self._bad.forgive(error_about(first, self._reader.describe(first), blame), raised)
         while True:
             try:
-                specs = self._declare(self._replacing.of(0))
+                specs = self._declare(self._bad.first)
                 break
             except DatasetError as error:
                 if len(raised) >= FIRST_TRIES:
                     raise
-                self._forgive(error, raised)
-        self._write_ledger()
+                self._bad.forgive(error, raised)
+        self._bad.write()
         return specs
 
     # -- compiling -------------------------------------------------------------------------------------------
@@ -309,7 +273,7 @@ class Plan:
         return found
 
     def _reads_rows_alike(self) -> bool:
-        ids = self._replacing.apply(np.arange(2, dtype=np.int64))
+        ids = self._bad.apply(np.arange(2, dtype=np.int64))
         rows = [{name: np.zeros((2, *field.shape), field.dtype) for name, field in self.spec.items()} for _ in "ab"]
         try:
             with globals_kept():
