@@ -63,7 +63,7 @@ class Piece:
     start: int
     stop: int
     raised: Counter[int | None] = field(default_factory=Counter)  # sample -> times that it ended its making
-    deaths: int = 0  # workers that died while it was alone in a task, and one row long
+    deaths: int = 0  # workers that died while it was all that they had, and one row long
     suspect: bool = False  # its worker died: it must run alone
     blame: str = ""  # what is said of its sample, once that is to be named
 
@@ -150,7 +150,7 @@ class Scheduler:
             for piece in reversed(pieces):
                 self.redone += piece.rows
                 if was_running:
-                    ended += self._suspect(piece, how, alone=len(pieces) == 1)
+                    ended += self._suspect(piece, how, alone=len(pieces) == len(lost.tasks) == 1)
                 else:
                     ended += self._requeue(piece)
         return ended
@@ -253,8 +253,12 @@ class Scheduler:
             free = [(len(worker.tasks), number) for number, worker in self._workers.items() if self._is_free(worker)]
             if not free:
                 break
-            worker = min(free)[1]
-            pieces = self._cut(self._next_dataset())
+            tasks, worker = min(free)
+            dataset = self._next_dataset()
+            if tasks and self._waiting[dataset][0].suspect:
+                break  # it runs alone: if its worker dies, nothing else may have been the reason
+            pieces = self._cut(dataset)
+            self._turn.rotate(-1)
             task, self._next_task = self._next_task, self._next_task + 1
             self._workers[worker].tasks[task] = pieces
             job = pieces[0].job
@@ -269,7 +273,8 @@ class Scheduler:
 
     def _is_free(self, worker: _Worker) -> bool:
         """Whether it may be given a task."""
-        return len(worker.tasks) < DEPTH and not (worker.retiring or worker.opening or worker.late)
+        suspects = any(pieces[0].suspect for pieces in worker.tasks.values())
+        return len(worker.tasks) < DEPTH and not (worker.retiring or worker.opening or worker.late or suspects)
 
     def _is_late(self, pieces: list[Piece], took: float) -> bool:
         """Whether a task takes far longer than was to be expected."""
@@ -290,12 +295,10 @@ class Scheduler:
         self._waiting_rows[job.dataset] += job.rows
 
     def _next_dataset(self) -> int:
-        """Take turns among the datasets that have work waiting."""
-        while True:
-            dataset = self._turn[0]
+        """Return whose turn it is, among the datasets that have work waiting."""
+        while not self._waiting[self._turn[0]]:
             self._turn.rotate(-1)
-            if self._waiting[dataset]:
-                return dataset
+        return self._turn[0]
 
     def _cut(self, dataset: int) -> list[Piece]:
         """Take a task's pieces off the queue. All belong to one dataset, and so to one arena."""

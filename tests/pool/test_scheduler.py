@@ -377,6 +377,63 @@ def suspect(scheduler, row=0, rows=1):
     raise AssertionError("nobody was asked")
 
 
+def test_a_suspect_is_all_that_its_worker_has():
+    """A worker may die before it could say that it was done with its first task: that was not to blame, then."""
+    scheduler = pool_of(1)
+    for n in range(3):
+        scheduler.fill(0, 0, slot=n, n=n, rows=1)
+    assert len(scheduler.assign()) == DEPTH
+    scheduler.worker_lost(0)
+
+    scheduler.worker_joined(1)
+    alone = scheduler.assign()
+    assert [rows_of(task) for _, task in alone] == [[(0, 0)]]
+    finish_all(scheduler, alone)
+    assert sorted(row for _, task in scheduler.assign() for row in rows_of(task)) == [(1, 0), (2, 0)]
+
+
+def test_a_suspect_waits_for_a_worker_that_has_nothing_else():
+    """And the work of other datasets, of which there may always be more, does not keep it waiting."""
+    scheduler = pool_of(2)
+    scheduler.fill(1, 1, slot=99, n=99, rows=1)
+    for n in range(50):
+        scheduler.fill(0, 0, slot=n, n=n, rows=1000)
+    held = [task for worker, task in scheduler.assign() if worker == 1]
+    scheduler.worker_lost(0)
+
+    for _ in range(10):
+        finish(scheduler, 1, held.pop(0), seconds=10)
+        for _, task in scheduler.assign():
+            if rows_of(task) == [(99, 0)]:
+                assert not held
+                return
+            held.append(task)
+    raise AssertionError("it waits for ever")
+
+
+@pytest.mark.parametrize("poison", [0, 1])
+def test_rows_are_not_blamed_for_deaths_in_company(poison):
+    """They may have been made, with word of it still under way, when the next ones killed the worker."""
+    scheduler = Scheduler()
+    for n in range(2):
+        scheduler.fill(0, 0, slot=n, n=n, rows=1)
+    deaths = Counter()
+    for worker in range(10):
+        scheduler.worker_joined(worker)
+        assigned = scheduler.assign()
+        batches = tuple(n for _, task in assigned for _, n, _, _ in task.pieces)
+        if any(task.blame for _, task in assigned):
+            break
+        if poison in batches:
+            scheduler.worker_lost(assigned[0][0])
+            deaths[batches] += 1
+        else:
+            finish_all(scheduler, assigned)
+
+    assert batches == (poison,)
+    assert deaths == {(0, 1): 1, (poison,): DEATHS}
+
+
 def test_a_worker_that_lives_is_asked_for_the_name_of_a_sample_that_kills():
     """The daemon does not know which sample is in which row."""
     scheduler = Scheduler()
