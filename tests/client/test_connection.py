@@ -1,7 +1,8 @@
 """The client's window: what is asked for, in which order it is handed out, what a reset voids."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from loader_client.connection import Arrived, Window
 from loader_service.protocol.codec import failed
@@ -117,3 +118,69 @@ def test_every_number_comes_once_and_in_order_whatever_the_daemon_does(prefetch,
     expected = [begin + (i % period if period else i) for i in range(len(taken))]
     assert taken == expected
     assert len(taken) > 0
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Any daemon: it answers in any order, twice, late, with errors, or dies; and any reader, who jumps about."""
+
+    def __init__(self):
+        super().__init__()
+        self.window = Window(prefetch=4)
+        self.asked = []  # numbers of this round that the daemon has yet to answer
+        self.delivered = {}  # n -> what was delivered and not taken yet
+        self.old = []  # (round, n) of earlier rounds, and of answers given already
+        self.slots = iter(range(10**6))
+        self.next, self.cycle = 0, None
+
+    @rule()
+    def ask(self):
+        fresh = numbers(self.window.ask())
+        assert not set(fresh) & (set(self.asked) | set(self.delivered)), "asked twice"
+        self.asked += fresh
+        assert len(self.asked) + len(self.delivered) <= 4, "more than the window"
+        assert self.next in self.asked or self.next in self.delivered, "what is next is not asked for"
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), good=st.booleans())
+    def answer(self, data, good):
+        n = self.asked.pop(data.draw(st.integers(0, len(self.asked) - 1)))
+        self.old.append((self.window.round, n))
+        if good:
+            self.delivered[n] = Arrived(next(self.slots), 1)
+            assert self.window.arrived(self.window.round, n, self.delivered[n].slot, 1)
+        else:
+            self.delivered[n] = OOPS
+            self.window.failed(self.window.round, n, OOPS)
+
+    @precondition(lambda self: self.old)
+    @rule(data=st.data())
+    def answer_again(self, data):
+        round_, n = data.draw(st.sampled_from(self.old))
+        if round_ == self.window.round and n in self.asked:
+            return  # it was taken, and asked for anew
+        assert not self.window.arrived(round_, n, next(self.slots), 1), "a slot that is not ours is read"
+
+    @precondition(lambda self: self.window.ready)
+    @rule()
+    def take(self):
+        expected = self.delivered.pop(self.next)
+        assert self.window.take() == expected, "out of order"
+        if isinstance(expected, Arrived):
+            last = self.cycle is not None and self.next == self.cycle[1]
+            self.next = self.cycle[0] if last else self.next + 1
+
+    @rule(n=st.integers(0, 9), cycle=st.none() | st.tuples(st.integers(0, 3), st.integers(5, 9)))
+    def jump(self, n, cycle):
+        n = max(cycle[0], min(n, cycle[1])) if cycle else n
+        self.old += [(self.window.round, asked) for asked in self.asked]
+        self.window.reset(n, cycle)
+        self.next, self.cycle = n, cycle
+        self.asked, self.delivered = [], {}
+
+    @invariant()
+    def ready_is_what_is_next(self):
+        assert self.window.ready == (self.next in self.delivered)
+
+
+TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

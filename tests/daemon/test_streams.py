@@ -385,6 +385,12 @@ class AnyHistory(RuleBasedStateMachine):
         assert sum(self.shelf.counts().values()) == 3
 
     @invariant()
+    def every_loan_is_somebodys(self):
+        assert self.shelf.counts()["lent"] == len({slot for slots in self.lent.values() for slot in slots})
+        for stream, slots in self.lent.items():
+            assert self.shelf.reader_counts(stream) == {"waits_for": len(self.wanted[stream]), "holds": len(slots)}
+
+    @invariant()
     def nobody_waits_while_a_slot_is_idle(self):
         counts = self.shelf.counts()
         if any(self.wanted.values()) and counts["free"] + counts["unread"]:
