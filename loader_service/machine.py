@@ -1,4 +1,5 @@
-"""What the machine lets this process use: cores, by affinity and by the quotas of its control groups; memory likewise.
+"""What the machine lets this process use: cores, by affinity and by the quotas of its control groups; memory likewise;
+how many files it may have open.
 
 A limit may be set on a process's own control group or on any group above it. Where those above cannot be seen, as in
 most containers, the folder that is mounted is the process's own; where a path that the kernel names is not mounted,
@@ -8,11 +9,13 @@ as in a container with version 1, the mounted root takes its place. So each fold
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+ENOUGH_DESCRIPTORS = 65536
 MEMORY_FILES = (  # limit, use, and what memory.stat calls the pages of files; version 2 and version 1
     ("memory.max", "memory.current", ("active_file", "inactive_file")),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
@@ -49,6 +52,17 @@ def control_groups(controller: str, mounted: Path = CGROUPS, own: Path = OWN_CGR
         group = Path(path.lstrip("/"))
         for root in (mounted / controller,) if controllers else (mounted, mounted / "unified"):
             yield from (root / part for part in (group, *group.parents) if (root / part).is_dir())
+
+
+def raise_descriptors() -> None:
+    """Let this process have as many files open as it may allow itself, up to ENOUGH_DESCRIPTORS."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, ENOUGH_DESCRIPTORS)), hard))
+
+
+def most_descriptors() -> int:
+    """Return how many files this process may have open at a time."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def private_memory(pid: int) -> int:

@@ -14,6 +14,7 @@ from loader_client.roles import Names, Roles
 from loader_client.supply import Cycle, Supply
 from loader_service.protocol.errors import DatasetError, StreamClosed
 from loader_service.protocol.ledger import BadSample
+from loader_service.protocol.messages import MOST_BATCHES
 from loader_service.protocol.spec import FieldSpec, describe
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class Stream:
         """
         if self._closed:
             raise StreamClosed(self._closed)
-        if not isinstance(n, Integral) or n < 0:
-            raise ValueError(f"batch {n!r}: batches count from 0")
+        if not isinstance(n, Integral) or not 0 <= n <= MOST_BATCHES:
+            raise ValueError(f"batch {n!r}: batches count from 0 to 2**62 - 1")
         self._supply.refuse_fork()
         with self._turn:
             return self._supply.take(int(n), cycle)

@@ -20,6 +20,7 @@ from loader_service.config import Settings, load_config, read_settings
 from loader_service.daemon.loop import Daemon
 from loader_service.dataset.catalog import declare_all
 from loader_service.dataset.declaration import Declaration
+from loader_service.machine import raise_descriptors
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import LoaderError, error_to_plain
 
@@ -38,6 +39,7 @@ def serve(
         datasets: Those that clients may ask for by name.
         ready: Called with address, pid, workers and memory (bytes) when the workers accept tasks.
     """
+    raise_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(address, settings, ready, datasets or {}, owner))
 

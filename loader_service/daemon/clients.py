@@ -18,7 +18,7 @@ from loader_service.daemon.ledgers import Ledgers
 from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, available_memory, choose_slots, mebibytes
 from loader_service.daemon.router import Router
 from loader_service.daemon.streams import VIEWS, Fail, Fill, Instruction, Lend, StreamId
-from loader_service.daemon.workers import Workers
+from loader_service.daemon.workers import Workers, check_descriptors
 from loader_service.pool.scheduler import Job
 from loader_service.protocol.arena import create_memory
 from loader_service.protocol.codec import failed
@@ -50,6 +50,9 @@ from loader_service.protocol.tables import TableStore
 log = logging.getLogger(__name__)
 
 GRACE = 30.0  # seconds that a dataset stays open after its last stream
+MOST_UNREAD = 64  # datasets that stay open for that long at a time
+MOST_OPEN = 1024  # streams of one client
+MOST_REFUSED = 100  # messages of one client, before it is let go
 
 
 class Clients:
@@ -115,36 +118,49 @@ class Clients:
     # -- peers -----------------------------------------------------------------------------------------------
 
     def welcome(self, peer: Peer) -> bool:
-        """Let a client in."""
+        """Let a client in, unless another one has its identity."""
+        if peer.identity in self._clients:
+            return False
         self._clients[peer.identity] = peer
         return True
 
     def gone(self, peer: Peer) -> None:
         """A client is dead, or has hung up: what it was lent comes back."""
-        self._clients.pop(peer.identity, None)
+        del self._clients[peer.identity]
         for dataset in [number for number, opening in self._openings.items() if opening.stream[0] == peer.identity]:
             del self._openings[dataset]
             self._workers.forget(dataset)
         for stream in [stream for stream in self._streams if stream[0] == peer.identity]:
             self._close_stream(stream)
+        self._forget_tables_soon()
 
     # -- turns -----------------------------------------------------------------------------------------------
 
     def take(self) -> int:
         """Take in what clients have sent. Return how many messages that were."""
         count = 0
-        for identity, message in self._router.take():
+        for identity, message in self._router.take(self._clients):
             count += 1
-            if identity not in self._clients:
+            if message is None:
                 continue  # it has hung up, or was never let in
+            client = self._clients[identity]
             try:
                 if isinstance(message, ProtocolError):
                     raise message
                 self._receive(identity, message)
             except LoaderError as error:
-                log.warning("a client's message was refused: %s", error, extra={"pid": self.pid(identity)})
-                self._send(identity, failed(error))
+                self._refuse(client, error)
         return count
+
+    def _refuse(self, client: Peer, error: LoaderError) -> None:
+        """Tell a client what was wrong with its message; one that is wrong all the time is let go."""
+        level = logging.DEBUG if client.refused else logging.WARNING  # once: it may go on like that
+        log.log(level, "a client's message was refused: %s", error, extra={"pid": client.pid})
+        self._send(client.identity, failed(error))
+        client.refused += 1
+        if client.refused >= MOST_REFUSED:
+            log.warning("a client is let go: %d of its messages were refused", MOST_REFUSED, extra={"pid": client.pid})
+            self._door.dismiss(client, "it talks nonsense")
 
     def send_lends(self) -> int:
         """Tell streams what was lent to them during this turn. Return how many messages that were."""
@@ -170,9 +186,10 @@ class Clients:
             case ResetStream():
                 stream = (identity, message.stream)
                 shelf = self._served_by(stream).shelf
+                told = shelf.reset(stream, message.keeps)
                 self._lends.pop(stream, None)
                 self._rounds[stream] = message.round
-                self._obey(stream, shelf.reset(stream, message.keeps))
+                self._obey(stream, told)
             case OpenStream():
                 self._open_stream(identity, message)
             case CloseStream():
@@ -180,6 +197,7 @@ class Clients:
             case GetStatus():
                 self._send(identity, Status(self._status()))
             case Scale():
+                check_descriptors(message.workers)
                 log.info("scale", extra={"workers": message.workers, "pid": self.pid(identity)})
                 self._scaling.append(identity)
                 self._workers.scale(message.workers)
@@ -258,6 +276,7 @@ class Clients:
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """Let the stream that waits for this dataset begin."""
         opening = self._openings.pop(opened.dataset)
+        self._forget_tables_soon()
         wanted = (opened.info.key, opening.shard)
         known = next((served for served in self.served.values() if (served.info.key, served.shard) == wanted), None)
         if known is not None and (timer := self._closing.pop(known.number, None)) is not None:
@@ -283,6 +302,7 @@ class Clients:
     def dataset_refused(self, dataset: int, error: Failed) -> None:
         """Tell who waits for it; or who reads it, if a later worker could not open what the first one could."""
         opening = self._openings.pop(dataset, None)
+        self._forget_tables_soon()
         if opening is not None:
             log.info("dataset refused: %s", error.message)
             self._send(opening.stream[0], StreamFailed(opening.stream[1], error))
@@ -301,19 +321,28 @@ class Clients:
 
     def _open_stream(self, identity: bytes, message: OpenStream) -> None:
         stream = (identity, message.stream)
+        client = self._clients[identity]
         try:
             declaration = self._named_dataset(message.dataset) if isinstance(message.dataset, str) else message.dataset
-            if stream in self._streams or any(opening.stream == stream for opening in self._openings.values()):
+            waiting = [opening.stream for opening in self._openings.values()]
+            if stream in self._streams or stream in waiting:
                 raise ProtocolError(f"stream {message.stream} is open already")
-            self._door.drain(self._clients[identity])
-            for table in tables_in(declaration):
+            if sum(other[0] == identity for other in (*self._streams, *waiting)) >= MOST_OPEN:
+                raise ProtocolError(f"{MOST_OPEN} streams are open over one connection: close some")
+            self._door.drain(client)
+            if identity not in self._clients:
+                return  # it has died since it asked
+            tables = set(tables_in(declaration))
+            for table in tables:
                 self._tables.fd(table)  # raises if it was not handed over
+            number = self._next_dataset
+            self._workers.open(number, declaration, message.shard)
         except LoaderError as error:
             self._send(identity, StreamFailed(message.stream, failed(error)))
             return
-        number, self._next_dataset = self._next_dataset, self._next_dataset + 1
+        self._next_dataset += 1
         self._openings[number] = Opening(stream, declaration, message.prefetch, message.shard)
-        self._workers.open(number, declaration, message.shard)
+        client.tables -= tables
 
     def _named_dataset(self, name: str) -> dict[str, Any]:
         if not self._named:
@@ -389,13 +418,22 @@ class Clients:
     def _close_if_unread(self, served: Served) -> None:
         if not served.shelf.streams:
             self._closing[served.number] = self._loop.call_later(GRACE, self._close_dataset, served.number)
+            for oldest in list(self._closing)[:-MOST_UNREAD]:
+                self._close_dataset(oldest)
 
     def _close_dataset(self, dataset: int) -> None:
         self._closing.pop(dataset).cancel()
         served = self.served.pop(dataset)
         self._workers.forget(dataset)
         os.close(served.arena)
-        needed = {table for other in self.served.values() for table in other.tables}
-        needed |= {table for opening in self._openings.values() for table in tables_in(opening.declaration)}
-        self._tables.forget(needed)
+        self._forget_tables_soon()
         log.info("dataset closed", extra={"key": served.info.key})
+
+    def _forget_tables_soon(self) -> None:
+        """Let go of the tables that nothing needs, once this turn is over: now, something may be half opened."""
+        self._loop.call_soon(self._forget_tables)
+
+    def _forget_tables(self) -> None:
+        needed = {table for served in self.served.values() for table in served.tables}
+        needed |= {table for opening in self._openings.values() for table in tables_in(opening.declaration)}
+        self._tables.forget(needed | self._door.tables)

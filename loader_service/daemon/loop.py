@@ -27,13 +27,14 @@ from loader_service.daemon.router import Router
 from loader_service.daemon.workers import Workers
 from loader_service.protocol.address import Address, hold
 from loader_service.protocol.errors import DaemonLost, DaemonStopped, LoaderError, ProtocolError
-from loader_service.protocol.messages import ShareTable
+from loader_service.protocol.messages import FromClient, FromWorker, RowsBegun, ShareTable
 from loader_service.protocol.tables import TableStore
 
 log = logging.getLogger(__name__)
 
 SAFETY_TURN = 0.1  # seconds between turns that nobody asked for: an edge-triggered wake-up may have been lost
 LONGEST_TURN = 1000  # rounds of taking and sending, before other events have their turn
+MOST_TABLES = 1024  # that one peer may hand over before it says what they are for
 
 
 class Daemon:
@@ -68,8 +69,8 @@ class Daemon:
             ending.callback(self._tables.close)
             context: zmq.Context[Any] = zmq.Context()
             ending.callback(context.term)
-            to_clients = self._open_router(context, self.address.clients, ending)
-            to_workers = self._open_router(context, self.address.workers, ending)
+            to_clients = self._open_router(context, self.address.clients, FromClient, ending)
+            to_workers = self._open_router(context, self.address.workers, FromWorker, ending)
             self.clients = Clients(
                 to_clients,
                 self._tables,
@@ -97,8 +98,10 @@ class Daemon:
         if self._crash is not None:
             raise self._crash
 
-    def _open_router(self, context: zmq.Context[Any], endpoint: str, ending: contextlib.ExitStack) -> Router:
-        router = Router(context, endpoint)
+    def _open_router(
+        self, context: zmq.Context[Any], endpoint: str, union: Any, ending: contextlib.ExitStack
+    ) -> Router:
+        router = Router(context, endpoint, union)
         ending.callback(router.close)
         self._loop.add_reader(router.fd, self._turn)
         ending.callback(self._loop.remove_reader, router.fd)
@@ -148,9 +151,13 @@ class Daemon:
         self._loop.call_soon(self._turn)
 
     def _handed_over(self, peer: Peer, message: Any, fd: int | None) -> None:
-        if isinstance(message, ShareTable) and fd is not None:
+        if isinstance(message, RowsBegun) and fd is None and peer.role == "worker":
+            self.workers.begun(peer, message)
+            return
+        if isinstance(message, ShareTable) and fd is not None and len(peer.tables) < MOST_TABLES:
             self._tables.adopt(message.table, fd)
+            peer.tables.add(message.table)
             return
         if fd is not None:
             os.close(fd)
-        raise ProtocolError(f"{type(message).__name__} over the lifeline")
+        raise ProtocolError(f"{type(message).__name__} over the lifeline, after {len(peer.tables)} tables")

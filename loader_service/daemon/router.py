@@ -7,7 +7,7 @@ whoever is woken takes until there is nothing left, and looks again after sendin
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import zmq
@@ -15,37 +15,47 @@ import zmq
 from loader_service.protocol.codec import MAX_NBYTES, decode, encode
 from loader_service.protocol.errors import ProtocolError
 from loader_service.protocol.link import descriptor
+from loader_service.protocol.messages import tags_of
 
 log = logging.getLogger(__name__)
 
 DRAIN = 64  # messages taken at a time, so that neither socket starves the other
 HIGH_WATER = 10_000  # messages; a peer that has missed this many does not read
+BACKLOG = 64  # messages of one peer that may wait for us in memory; the others wait in its own
 LINGER = 500  # milliseconds for the last messages to leave
 
 
 class Router:
     """One bound socket, and the peers that speak on it."""
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
+    def __init__(self, context: zmq.Context[Any], endpoint: str, union: Any) -> None:
+        """Listen at `endpoint` for the messages of a union of their types."""
+        self._tags = tags_of(union)
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error, not silence
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_NBYTES)
         self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-        self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        self._socket.setsockopt(zmq.RCVHWM, BACKLOG)
         self._socket.bind(endpoint)
         self.fd = descriptor(self._socket)
 
-    def take(self) -> Iterator[tuple[bytes, Any]]:
-        """Yield what has come, up to DRAIN messages: the sender's identity, and a message or a ProtocolError."""
+    def take(self, admitted: Container[bytes]) -> Iterator[tuple[bytes, Any]]:
+        """Yield what has come, up to DRAIN messages: the sender's identity, and a message or a ProtocolError.
+
+        What others than the admitted have sent is not even looked at: None stands in its place.
+        """
         for _ in range(DRAIN):
             try:
                 identity, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            if identity not in admitted:
+                yield identity, None
+                continue
             try:
                 if len(parts) != 1:
                     raise ProtocolError(f"a message of {len(parts)} parts, expected one")
-                message = decode(parts[0])
+                message = decode(parts[0], self._tags)
             except ProtocolError as error:
                 message = error
             yield identity, message

@@ -28,6 +28,7 @@ from loader_service.protocol.messages import Failed
 
 StreamId = tuple[bytes, int]  # the client's identity, and its own number for the stream
 FEW = 4  # slots that are not worth being shared out
+TOLD = 4  # slots that an error names
 VIEWS = 4  # batches that one stream may keep as views; TensorFlow and Keras hold up to three
 
 
@@ -164,8 +165,16 @@ class Shelf:
         return self._claim()
 
     def request(self, stream: StreamId, numbers: Iterable[int]) -> list[Instruction]:
-        """The stream wants these batches; one that it waits for already is not wanted twice."""
+        """The stream wants these batches; one that it waits for already is not wanted twice.
+
+        Raises:
+            ProtocolError: If these, and what it has, are more than its share: they would be others' slots.
+        """
         reader = self._reader(stream)
+        numbers = list(numbers)
+        holds = reader.lent.total() + len(reader.waits_for.union(numbers))
+        if holds > reader.share.slots:
+            raise ProtocolError(f"a stream that may have {reader.share.slots} batches would have {holds} of them")
         told: list[Instruction] = []
         for n in numbers:
             reader.first, reader.front = n if reader.first is None else reader.first, n
@@ -189,8 +198,8 @@ class Shelf:
         reader = self._reader(stream)
         kept = Counter(keeps)
         if not kept <= reader.lent:
-            wrong = sorted((kept - reader.lent).elements())
-            raise ProtocolError(f"slots {wrong} are kept by a stream that they are not lent to")
+            wrong = sorted((kept - reader.lent).keys())
+            raise ProtocolError(f"slots {wrong[:TOLD]} are kept by a stream that they are not lent to")
         for n in reader.waits_for:
             self._waiters[n].pop(stream)
         reader.waits_for.clear()
@@ -204,20 +213,17 @@ class Shelf:
         """The stream has let go of these slots.
 
         Raises:
-            ProtocolError: If one was not lent to it; the others are taken back all the same.
+            ProtocolError: If one of them is not lent to it; then none is taken back.
         """
         reader = self._reader(stream)
-        wrong = []
-        for number in slots:
-            if reader.lent[number] > 0:
-                reader.lent[number] -= 1
-                self._unlend(self._slots[number])
-            else:
-                wrong.append(number)
-        told = self._claim()
-        if wrong:
-            raise ProtocolError(f"slots {wrong} were returned by a stream that they are not lent to")
-        return told
+        given = Counter(slots)
+        if not given <= reader.lent:
+            wrong = sorted((given - reader.lent).keys())
+            raise ProtocolError(f"slots {wrong[:TOLD]} were returned by a stream that they are not lent to")
+        for slot in given.elements():
+            self._unlend(self._slots[slot])
+        reader.lent -= given
+        return self._claim()
 
     # -- the pool --------------------------------------------------------------------------------------------
 

@@ -19,13 +19,13 @@ from loader_service.daemon.datasets import Served, tables_in
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.memory import mebibytes
 from loader_service.daemon.router import Router
-from loader_service.machine import private_memory
+from loader_service.machine import most_descriptors, private_memory
 from loader_service.pool.engine import Ended, LocalEngine, Started
 from loader_service.pool.roster import Roster, WorkerState
 from loader_service.pool.scheduler import Job, Scheduler
 from loader_service.protocol.address import Address
-from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import DatasetError, ProtocolError
+from loader_service.protocol.codec import MAX_NBYTES, encode, failed
+from loader_service.protocol.errors import ConfigError, DatasetError, ProtocolError
 from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.messages import (
@@ -36,6 +36,7 @@ from loader_service.protocol.messages import (
     Leave,
     OpenDataset,
     ReplaceSamples,
+    RowsBegun,
     RowsFailed,
     RowsFilled,
     SamplesKnown,
@@ -52,6 +53,23 @@ OPEN_ATTEMPTS = 3  # workers that may die over opening a dataset
 LAST_BREATH = 1.0  # seconds that a worker may take to end after it has hung up
 LAST_WORDS = 0.2  # seconds that a worker which is to be killed has to write its stack into the log
 WEIGHED = 1.0  # seconds between looks at how much memory the workers take
+ROOM_FOR_INDEX = 2**16  # bytes that the index may add to a declaration
+DESCRIPTORS = 3  # of the daemon, for each worker: its handle, its lifeline, its messages
+OTHER_DESCRIPTORS = 32  # sockets, logs, arenas, some clients
+
+
+def check_descriptors(workers: int) -> None:
+    """See to it that the daemon may have as many files open as so many workers take.
+
+    Raises:
+        ConfigError: If it may not.
+    """
+    needed, most = workers * DESCRIPTORS + OTHER_DESCRIPTORS, most_descriptors()
+    if needed > most:
+        raise ConfigError(
+            f"{workers} workers need {needed} file descriptors, and the daemon may have {most}: "
+            "raise `ulimit -n` where it is started, or have fewer workers"
+        )
 
 
 class Listener(Protocol):
@@ -84,9 +102,14 @@ class _Worker:
     """A worker that has come in, and what it has been told."""
 
     peer: Peer
-    datasets: set[int] = field(default_factory=set)
+    joined: bool = False
+    datasets: dict[int, set[str]] = field(default_factory=dict)  # that it opens or has open -> the tables of each
     arenas: set[int] = field(default_factory=set)
-    tables: set[str] = field(default_factory=set)
+
+    @property
+    def tables(self) -> set[str]:
+        """All that it has."""
+        return set().union(*self.datasets.values())
 
 
 @dataclass(eq=False)
@@ -116,6 +139,7 @@ class Workers:
         listener: Listener,
         turn: Callable[[], None],
     ) -> None:
+        check_descriptors(settings.worker_count())
         self.roster = Roster(settings.worker_count())
         self.scheduler = Scheduler(settings.task_timeout, listener.sample_failed)
         self.settled = asyncio.Event()  # once, when there were as many as wanted for the first time
@@ -150,7 +174,16 @@ class Workers:
     # -- datasets --------------------------------------------------------------------------------------------
 
     def open(self, dataset: int, declaration: dict[str, Any], shard: Shard) -> None:
-        """Have a worker open a dataset; the listener is told what it is, or why it is none."""
+        """Have a worker open a dataset; the listener is told what it is, or why it is none.
+
+        Raises:
+            ProtocolError: If the declaration is too large to travel.
+        """
+        if len(encode(OpenDataset(dataset, declaration, {}, shard, ""))) > MAX_NBYTES - ROOM_FOR_INDEX:
+            raise ProtocolError(
+                f"a dataset may be declared in {MAX_NBYTES - ROOM_FOR_INDEX:,} bytes: "
+                "pass long lists of ids or labels as NumPy arrays."
+            )
         self._openings[dataset] = _Opening(declaration, shard)
         self._open_waiting()
 
@@ -179,9 +212,7 @@ class Workers:
         self.scheduler.forget(dataset)
         for number, worker in self._workers.items():
             if dataset in worker.datasets:
-                worker.datasets.discard(dataset)
-                worker.arenas.discard(dataset)
-                self._send(number, CloseDataset(dataset))
+                self._close(number, dataset)
 
     # -- time ------------------------------------------------------------------------------------------------
 
@@ -230,14 +261,13 @@ class Workers:
     def take(self) -> int:
         """Take in what workers have sent. Return how many messages that were."""
         count = 0
-        for identity, message in self._router.take():
+        for identity, message in self._router.take(self._numbers):
             count += 1
-            worker = self._numbers.get(identity)
-            if worker is None:
-                continue  # it was let go, or never let in
+            if message is None:
+                continue  # of one that was let go, or never let in
+            worker = self._numbers[identity]
             if isinstance(message, ProtocolError):
-                log.error("a worker sent what cannot be understood: %s", message)
-                self._engine.kill(worker)
+                self._doubt(worker, message)
             else:
                 self._receive(worker, message)
         return count
@@ -259,7 +289,8 @@ class Workers:
                 ended = self.scheduler.rows_failed(worker, message.task, message.piece, message.error, message.sample)
                 self._listener.jobs_ended(ended)
                 self._dismiss_idle()
-            case WorkerJoined():
+            case WorkerJoined() if not self._workers[worker].joined:
+                self._workers[worker].joined = True
                 self.scheduler.worker_joined(worker)
                 if not self.roster.joined(worker):  # it was sent away while it started
                     self.scheduler.worker_retired(worker)
@@ -272,11 +303,17 @@ class Workers:
                 self._dataset_opened(worker, message)
             case DatasetRefused():
                 self.scheduler.worker_opened(worker)
-                self._workers[worker].datasets.discard(message.dataset)
+                if message.dataset in self._workers[worker].datasets:  # else it was forgotten meanwhile
+                    self._close(worker, message.dataset)
                 self._openings.pop(message.dataset, None)
                 self._listener.dataset_refused(message.dataset, message.error)
             case _:
-                raise AssertionError(f"worker {worker} sent {type(message).__name__}")
+                self._doubt(worker, ProtocolError(f"{type(message).__name__} from one that has joined already"))
+
+    def _doubt(self, worker: int, error: ProtocolError) -> None:
+        """A worker has said what it cannot mean: what else it says, or writes, is no better."""
+        log.error("worker %d is killed: %s", worker, error)
+        self._engine.kill(worker)
 
     def _send(self, worker: int, message: Any) -> None:
         if not self._router.send(self._workers[worker].peer.identity, message):
@@ -285,19 +322,24 @@ class Workers:
     def _prepare(self, worker: _Worker, number: int, served: Served) -> None:
         """Tell a worker what it must know before its first task of a dataset."""
         if served.number not in worker.datasets:
-            self._hand_tables(worker, served.tables)
-            worker.datasets.add(served.number)
-            replaced = served.ledger.ids
-            index = served.opened.index
-            self._send(number, OpenDataset(served.number, served.declaration, index, served.shard, replaced))
+            self._hand_tables(worker, served.number, served.tables)
+            index, key, replaced = served.opened.index, served.info.key, served.ledger.ids
+            self._send(number, OpenDataset(served.number, served.declaration, index, served.shard, key, replaced))
         if served.number not in worker.arenas:
             worker.arenas.add(served.number)
             self._door.hand(worker.peer, ShareArena(served.number, served.mapped_nbytes), served.arena)
 
-    def _hand_tables(self, worker: _Worker, tables: Iterable[str]) -> None:
-        for table in set(tables) - worker.tables:
-            worker.tables.add(table)
+    def _hand_tables(self, worker: _Worker, dataset: int, tables: set[str]) -> None:
+        for table in tables - worker.tables:
             self._door.hand(worker.peer, ShareTable(table), self._tables.fd(table))
+        worker.datasets[dataset] = tables
+
+    def _close(self, number: int, dataset: int) -> None:
+        """Have a worker let go of a dataset, and of the tables that it needs for no other one."""
+        worker = self._workers[number]
+        tables = worker.datasets.pop(dataset) - worker.tables
+        worker.arenas.discard(dataset)
+        self._send(number, CloseDataset(dataset, sorted(tables)))
 
     # -- opening datasets ------------------------------------------------------------------------------------
 
@@ -309,19 +351,20 @@ class Workers:
                 continue
             opening.worker = min(load, key=lambda number: (load[number], number))
             worker = self._workers[opening.worker]
-            self._hand_tables(worker, tables_in(opening.declaration))
-            worker.datasets.add(dataset)
+            self._hand_tables(worker, dataset, set(tables_in(opening.declaration)))
             self.scheduler.worker_opens(opening.worker)
-            told = OpenDataset(dataset, opening.declaration, {}, opening.shard, blame=opening.blame)
+            told = OpenDataset(dataset, opening.declaration, {}, opening.shard, "", blame=opening.blame)
             self._send(opening.worker, told)
 
     def _dataset_opened(self, worker: int, opened: DatasetOpened) -> None:
+        known = self._workers[worker].datasets
+        known[opened.dataset] = known.get(opened.dataset, set()) | {ref.table for ref in opened.index.values()}
         wanted = self._openings.pop(opened.dataset, None)
         if wanted is not None:
             self._listener.dataset_opened(opened)
         if opened.dataset not in self._served:  # nobody waits any more, or its key is served under another number
-            self._workers[worker].datasets.discard(opened.dataset)
-            self._send(worker, CloseDataset(opened.dataset))
+            self._close(worker, opened.dataset)
+        self._workers[worker].peer.tables.clear()
 
     # -- workers come and go ---------------------------------------------------------------------------------
 
@@ -334,6 +377,10 @@ class Workers:
                 self._workers[member.number] = _Worker(peer)
                 return True
         return False
+
+    def begun(self, peer: Peer, message: RowsBegun) -> None:
+        """A worker begins with what others may have died of."""
+        self.scheduler.rows_begun(self._numbers[peer.identity], message.task)
 
     def gone(self, peer: Peer) -> None:
         """A worker has hung up: it is ending, or confused. That it is dead, the template will say."""
@@ -367,10 +414,11 @@ class Workers:
         member = self.roster.ended(fact.worker, time.monotonic())
         if member is None:
             return
-        known = self._workers.pop(fact.worker, None)
+        known = self._workers.get(fact.worker)
         if known is not None:
-            del self._numbers[known.peer.identity]
+            self._door.drain(known.peer)  # its last words
             self._door.dismiss(known.peer, "dead")
+            del self._workers[fact.worker], self._numbers[known.peer.identity]
         how = self._given_up.pop(fact.worker, fact.how)
         self._listener.jobs_ended(self.scheduler.worker_lost(fact.worker, how))
         level = logging.INFO if member.state is WorkerState.RETIRING else logging.WARNING

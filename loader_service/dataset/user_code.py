@@ -6,6 +6,7 @@ starts, with its file and line, and with what to do.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -85,6 +86,7 @@ class UserCode(BaseModel):
             del sys.modules[other]
         if self.root is not None:
             sys.path[:] = [self.root, *(folder for folder in sys.path if folder != self.root)]
+        _drop_stale_bytecode(_origin(name, self.root))
         importlib.invalidate_caches()
         _imported[name] = digest
         return importlib.import_module(name)
@@ -98,6 +100,15 @@ class UserCode(BaseModel):
         if origin is None or not origin.is_file():
             return "no source"
         return hashlib.blake2b(origin.read_bytes(), digest_size=16).hexdigest()
+
+
+def _drop_stale_bytecode(origin: Path | None) -> None:
+    """Have Python compile a module that was edited in the very second in which it was imported: it compares seconds."""
+    if origin is not None:
+        with contextlib.suppress(OSError):  # there is none; or it is not ours to remove, as in an installed package
+            compiled = Path(importlib.util.cache_from_source(str(origin)))
+            if compiled.stat().st_mtime_ns <= origin.stat().st_mtime_ns:
+                compiled.unlink()
 
 
 def _import_path(target: Callable[..., Any]) -> str:

@@ -162,7 +162,9 @@ def _wait_for_end(handle: int, patience: float) -> None:
     Its parent, the template, is dead. Where the daemon is process 1 of a container, it has inherited the child, and has
     to reap it.
     """
-    select.select([handle], [], [], patience)
+    poll = select.poll()  # select() takes no descriptor beyond 1023
+    poll.register(handle, select.POLLIN)
+    poll.poll(patience * 1000)
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
 
@@ -174,5 +176,7 @@ def how_it_ended(status: int) -> str:
     ('killed by SIGKILL', 'ended with exit code 1')
     """
     if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        named = number in list(signal.Signals)  # most real-time signals have no name
+        return f"killed by {signal.Signals(number).name if named else f'signal {number}'}"
     return f"ended with exit code {os.waitstatus_to_exitcode(status)}"

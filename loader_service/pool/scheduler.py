@@ -7,8 +7,9 @@
 A task is cut to take some milliseconds, by the time that earlier rows of its dataset took; but never to more than a
 fair share of what is waiting, so that the workers finish a batch together. Each worker has a second task at hand
 while it works on the first. Pieces come back to the front of the queue when their worker is lost; a piece that was
-being worked on then is suspect: it runs alone, in PARTS, until a single row has cost DEATHS workers. Then a worker is
-told to name the sample in that row, and not to touch it.
+being worked on then is suspect: it runs alone, in PARTS, until a single row has cost DEATHS workers. Only those that
+had begun with it count: a worker that is killed by others while it opens the dataset says nothing of its first row.
+Then a worker is told to name the sample in that row, and not to touch it.
 
 A sample that raises ATTEMPTS times, or that is named for those deaths, is judged: its batch fails, or the sample is
 replaced and the rows are made again.
@@ -27,14 +28,15 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
 from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import LoaderError
+from loader_service.protocol.errors import LoaderError, SampleError
 from loader_service.protocol.ledger import ATTEMPTS, BadSample
 from loader_service.protocol.messages import Failed, FillRows
 
 DEPTH = 2  # tasks that a worker has at hand
 SHORTEST = 0.002  # seconds; below this, messages cost more than they bring
 LONGEST = 0.008  # seconds
-DEATHS = 3  # of workers, before a single row is blamed
+DEATHS = 3  # of workers that were at a single row, before it is blamed
+LOSSES = 30  # of workers that were given a single row, whether they had begun or not
 PARTS = 32  # that a suspect piece is cut into: few deaths to a single row, and few tasks
 LATE = 0.2  # seconds; before, no task is late
 LATE_TIMES = 20  # what a task takes beyond what was expected of it, before it is late
@@ -63,7 +65,8 @@ class Piece:
     start: int
     stop: int
     raised: Counter[int | None] = field(default_factory=Counter)  # sample -> times that it ended its making
-    deaths: int = 0  # workers that died while it was all that they had, and one row long
+    deaths: int = 0  # workers that died at it, while it was all that they had, and one row long
+    losses: int = 0  # those, and the ones that died before
     suspect: bool = False  # its worker died: it must run alone
     blame: str = ""  # what is said of its sample, once that is to be named
 
@@ -78,6 +81,7 @@ class _Worker:
     #: task number -> its pieces; in the order in which the worker runs them
     tasks: dict[int, list[Piece]] = field(default_factory=dict)
     retiring: bool = False
+    begun: int | None = None  # the last task that it said it begins with
     opening: bool = False  # a dataset, which may take long
     doing: int | None = None  # the task that it was at when the clock was last looked at; OPENING; or nothing
     since: float = 0.0  # seconds; when it was first seen at that
@@ -145,12 +149,13 @@ class Scheduler:
         if lost is None:
             return []
         ended: list[Job] = []
-        for number, pieces in enumerate(reversed(list(lost.tasks.values()))):
+        for number, (task, pieces) in enumerate(reversed(lost.tasks.items())):
             was_running = number == len(lost.tasks) - 1
             for piece in reversed(pieces):
                 self.redone += piece.rows
                 if was_running:
-                    ended += self._suspect(piece, how, alone=len(pieces) == len(lost.tasks) == 1)
+                    alone = len(pieces) == len(lost.tasks) == 1
+                    ended += self._suspect(piece, how, alone=alone, begun=task == lost.begun)
                 else:
                     ended += self._requeue(piece)
         return ended
@@ -205,6 +210,11 @@ class Scheduler:
             self._waiting_rows[dataset] = 0
             self._turn.append(dataset)
         self._enqueue(Job(dataset, arena, slot, n, rows, missing=rows))
+
+    def rows_begun(self, worker: int, task: int) -> None:
+        """It begins with a task that it was to announce."""
+        if worker in self._workers:
+            self._workers[worker].begun = task
 
     def rows_filled(self, worker: int, task: int, seconds: float) -> list[Job]:
         """A task is done. Return the jobs that this ended."""
@@ -263,7 +273,8 @@ class Scheduler:
             self._workers[worker].tasks[task] = pieces
             job = pieces[0].job
             rows = [(piece.job.slot, piece.job.n, piece.start, piece.stop) for piece in pieces]
-            assigned.append((worker, FillRows(task, job.dataset, job.arena, rows, pieces[0].blame)))
+            announce = pieces[0].suspect and not pieces[0].blame
+            assigned.append((worker, FillRows(task, job.dataset, job.arena, rows, pieces[0].blame, announce)))
         return assigned
 
     # -- within ----------------------------------------------------------------------------------------------
@@ -388,10 +399,10 @@ class Scheduler:
         tasks = [task for worker in self._workers.values() for task in worker.tasks.values()]
         for other in chain([piece], self._waiting.get(piece.job.dataset, ()), *tasks):
             if other.job.dataset == piece.job.dataset:
-                other.deaths, other.blame = 0, ""
+                other.deaths, other.losses, other.blame = 0, 0, ""
         return self._requeue(piece)
 
-    def _suspect(self, piece: Piece, how: str, *, alone: bool) -> list[Job]:
+    def _suspect(self, piece: Piece, how: str, *, alone: bool, begun: bool) -> list[Job]:
         """Treat a piece whose worker died: it may be the reason."""
         rival = piece.job.rival
         if rival is not None and rival.error is None:
@@ -405,7 +416,11 @@ class Scheduler:
                 ended += self._requeue(Piece(piece.job, start, stop, piece.raised, suspect=True))
             return ended
         if alone:
-            piece.deaths += 1
+            piece.deaths += begun
+            piece.losses += 1
+        if piece.losses >= LOSSES:  # nobody lives long enough to name the sample
+            told = f"{LOSSES} workers died before they had made it; the last was {how}"
+            return self._fail(piece, failed(SampleError(f"row {piece.start} of batch {piece.job.n}: {told}")))
         if piece.deaths >= DEATHS:
             piece.blame = f"{DEATHS} workers died while each made it alone; the last was {how}"
         return self._requeue(piece)

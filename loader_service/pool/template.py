@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from loader_service.pool.worker import run_worker
+from loader_service.pool.worker import die_with_parent, run_worker
 from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, PeerGone
 from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
@@ -33,6 +33,7 @@ SESSION_NICENESS = 5  # of a session of workers: a third; more, and other people
 
 def main(fd: int, address: str) -> None:
     """Fork workers on demand, and report their ends, until the daemon hangs up."""
+    die_with_parent()
     stand_back()
     daemon = Lifeline(socket.socket(fileno=fd))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group: the daemon decides
@@ -54,7 +55,7 @@ def main(fd: int, address: str) -> None:
                 if packet is not None and isinstance(packet[0], StartWorker):
                     workers[_fork(daemon, packet[0].worker, address)] = packet[0].worker
         except PeerGone:
-            return  # the workers' own lifelines have ended as well; PR_SET_PDEATHSIG takes those that do not look
+            return  # the workers' own lifelines have ended as well; the kernel kills those that do not look
 
 
 def stand_back() -> None:

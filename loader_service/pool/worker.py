@@ -27,7 +27,7 @@ from loader_service.pool.engine import STACK_SIGNAL
 from loader_service.protocol.address import Address
 from loader_service.protocol.arena import map_memory, memory_of, slot_arrays
 from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import ProtocolError
+from loader_service.protocol.errors import DatasetError, ProtocolError
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.ledger import sample_of
 from loader_service.protocol.lifeline import PeerGone
@@ -41,6 +41,7 @@ from loader_service.protocol.messages import (
     Leave,
     OpenDataset,
     ReplaceSamples,
+    RowsBegun,
     RowsFailed,
     RowsFilled,
     SamplesKnown,
@@ -54,9 +55,14 @@ from loader_service.protocol.tables import TableStore
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends: one that is stopped, or deep in C, reads no end of file."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def run_worker(address: Address, template: int) -> None:
     """Work until the daemon says `Leave`, or is gone."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a belt: a task may run long, and not look
+    die_with_parent()
     if os.getppid() != template:
         return
     faulthandler.register(STACK_SIGNAL)
@@ -113,6 +119,8 @@ class Worker:
             case CloseDataset():
                 self._datasets.pop(message.dataset, None)
                 self._arenas.pop(message.dataset, None)
+                for table in message.tables:
+                    self._tables.drop(table)
             case _:
                 raise ProtocolError(f"a worker was sent {message!r}")
 
@@ -137,6 +145,11 @@ class Worker:
             declaration = Declaration.from_plain(message.declaration)
             replaced = message.replaced if index else None
             plan = Plan(declaration, self._tables.array, index or None, replaced, message.blame)
+            if message.key not in ("", plan.key):
+                raise DatasetError(
+                    "the code that the dataset names was changed while it was being read: a new worker would make "
+                    f"other batches (key {message.key!r}, now {plan.key!r}). Open a new stream."
+                )
             layout = Layout.of(plan.spec, len(message.shard.of(plan.batch_size)))
         except Exception as error:
             self._link.send(DatasetRefused(message.dataset, failed(explained(error))))
@@ -149,8 +162,8 @@ class Worker:
         for name, ref in plan.index_refs.items():
             if ref.table not in self._tables:
                 with memory_of(plan.index[name], name) as fd:
-                    self._link.lifeline.send(ShareTable(ref.table), fd)
                     self._tables.adopt(ref.table, os.dup(fd))
+            self._link.lifeline.send(ShareTable(ref.table), self._tables.fd(ref.table))
         known = list(plan.ledger)
         for start in range(0, len(known), MOST_TOLD):
             self._link.send(SamplesKnown(plan.key, known[start : start + MOST_TOLD]))
@@ -160,6 +173,8 @@ class Worker:
         dataset = self._datasets.get(message.dataset)
         if message.arena not in self._arenas:
             self._take_shared()
+        if message.announce:
+            self._link.lifeline.send(RowsBegun(message.task))
         began = time.perf_counter()
         number = 0
         try:

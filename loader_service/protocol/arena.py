@@ -20,6 +20,7 @@ from loader_service.protocol.errors import NotEnoughMemory
 from loader_service.protocol.layout import Layout
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+SHORTAGES = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EMFILE, errno.ENFILE)  # of pages, and of descriptors
 
 
 def create_memory(name: str, nbytes: int, *, room: int = 0) -> int:
@@ -30,11 +31,13 @@ def create_memory(name: str, nbytes: int, *, room: int = 0) -> int:
     Raises:
         NotEnoughMemory: If the kernel cannot reserve it.
     """
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with _shortage_explained(nbytes):
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         reserve_memory(fd, nbytes)
         if room > nbytes:
-            os.ftruncate(fd, room)
+            with _shortage_explained(room):
+                os.ftruncate(fd, room)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(fd)
@@ -48,13 +51,20 @@ def reserve_memory(fd: int, nbytes: int) -> None:
     Raises:
         NotEnoughMemory: If the kernel cannot reserve them.
     """
-    try:
+    with _shortage_explained(nbytes):
         os.posix_fallocate(fd, 0, nbytes)
+
+
+@contextmanager
+def _shortage_explained(nbytes: int) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+        if error.errno in SHORTAGES:
             raise NotEnoughMemory(
                 f"the kernel cannot reserve {nbytes:,} bytes of shared memory: {error.strerror}. "
-                "Lower `memory`, the batch size or `prefetch`, or raise the container's memory limit or `ulimit -f`."
+                "Lower `memory`, the batch size or `prefetch`, or raise the container's memory limit, `ulimit -f` "
+                "or `ulimit -n`."
             ) from error
         raise
 

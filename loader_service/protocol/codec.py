@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgpack
@@ -11,6 +12,7 @@ from loader_service.protocol.errors import LoaderError, ProtocolError, error_fro
 from loader_service.protocol.messages import TAGS, Failed
 
 MAX_NBYTES = 16 * 2**20  # of one message; whatever is larger travels as a table
+BRIEF = 200  # characters that are repeated of what cannot be understood
 
 
 def encode(message: Any) -> bytes:
@@ -31,27 +33,29 @@ def encode(message: Any) -> bytes:
     return packed
 
 
-def decode(packed: bytes) -> Any:
+def decode(packed: bytes, tags: Mapping[str, type[Any]] = TAGS) -> Any:
     """Return the message that `encode` packed.
 
     >>> from loader_service.protocol.messages import CloseStream
     >>> decode(encode(CloseStream(3)))
     CloseStream(stream=3)
 
+    Args:
+        tags: The messages that are taken here.
     Raises:
-        ProtocolError: If the bytes are no valid message.
+        ProtocolError: If the bytes are no valid message, or another one.
     """
     if len(packed) > MAX_NBYTES:
         raise ProtocolError(f"a message of {len(packed):,} bytes, at most {MAX_NBYTES:,} are read")
     try:
         tag, fields = msgpack.unpackb(packed, strict_map_key=True, raw=False)
-        return TAGS[tag](**fields)
+        return tags[tag](**fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ProtocolError(f"message {tag!r}, field {where!r}: {first['msg']}") from error
+        raise ProtocolError(f"message {tag!r}, field {where[:BRIEF]!r}: {first['msg'][:BRIEF]}") from error
     except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
-        raise ProtocolError(f"{len(packed)} bytes that are no message of ours: {error!r}") from error
+        raise ProtocolError(f"{len(packed)} bytes that are no message of ours: {repr(error)[:BRIEF]}") from error
 
 
 def failed(error: BaseException) -> Failed:

@@ -75,7 +75,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def _await_ready(ready: int, process: subprocess.Popen[bytes], words: str) -> dict[str, Any]:
     with os.fdopen(ready, "rb") as pipe:
-        if not select.select([pipe], [], [], START_PATIENCE)[0]:
+        poll = select.poll()  # select() takes no descriptor beyond 1023, and a trainer may have more of them
+        poll.register(pipe, select.POLLIN)
+        if not poll.poll(START_PATIENCE * 1000):
             raise DaemonLost(
                 f"a daemon was started, and was not ready after {START_PATIENCE:.0f} s; its last words are {words}"
             )

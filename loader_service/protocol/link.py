@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import time
 from typing import Any, Literal
 
@@ -15,11 +16,12 @@ import zmq
 
 from loader_service.protocol.address import Address
 from loader_service.protocol.codec import MAX_NBYTES, decode, encode, error_of
-from loader_service.protocol.errors import AddressError, DaemonLost, NoDaemon, ProtocolError
+from loader_service.protocol.errors import AddressError, DaemonLost, LoaderError, NoDaemon, ProtocolError
 from loader_service.protocol.lifeline import Lifeline, PeerGone, greet
 from loader_service.protocol.messages import PROTOCOL, Failed, Hello, Welcome
 
 PATIENCE = 10.0  # seconds that a daemon may take to accept; it answers within milliseconds unless it is stopped
+DESCRIPTORS = 16  # that a link takes, and some to spare
 
 
 def descriptor(sock: zmq.Socket[bytes]) -> int:
@@ -40,6 +42,7 @@ class Link:
             AddressError: If somebody else's daemon does.
             DaemonLost: If somebody listens, but does not answer.
             ProtocolError: If the daemon refuses this peer: it speaks another protocol version.
+            LoaderError: If this process has too many files open.
         """
         self.address = address
         self.identity = os.urandom(16)
@@ -58,6 +61,11 @@ class Link:
             raise DaemonLost(f"the daemon at {address} does not accept connections: {error}") from error
         with contextlib.ExitStack() as undo:
             undo.callback(self.lifeline.close)
+            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if self.lifeline.fileno() > most - DESCRIPTORS:  # libzmq would end the whole process for want of one
+                raise LoaderError(
+                    f"this process may have {most} files open, too few for a connection: raise `ulimit -n`"
+                )
             pid, uid = self.lifeline.peer()
             if uid != os.getuid():
                 raise AddressError(f"the daemon at {address} (pid {pid}) belongs to uid {uid}, not to you")

@@ -8,9 +8,9 @@ PROTOCOL number, which the two sides compare in `Hello` before anything else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from loader_service.protocol.ledger import BadSample
@@ -23,13 +23,31 @@ PROTOCOL = 1
 MOST_PREFETCH = 65536  # batches
 MOST_WORKERS = 4096
 MOST_TOLD = 1000  # bad samples in one message; of a long ledger, several travel
-MOST_BATCHES = 2**63 - 1
+MOST_BATCHES = 2**62 - 1  # the last one of a run: what is asked for ahead of it has a number, too
+MOST_SLOTS = 2 * MOST_PREFETCH  # of one stream: those that it asked for, and those that it keeps
+MOST_LAYERS = 32  # of lists and tables inside each other, in a declaration
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-Number = Annotated[int, Field(ge=0, le=MOST_BATCHES)]  # a batch number: counts from 0 for the life of a run
+Number = Annotated[int, Field(ge=0, lt=2**63)]  # a batch number: counts from 0 for the life of a run
 Prefetch = Annotated[int, Field(ge=1, le=MOST_PREFETCH)]
 Identity = Annotated[bytes, Field(min_length=16, max_length=16)]
 Text = Annotated[str, Field(max_length=1_000_000)]
+Name = Annotated[str, Field(max_length=1000)]
+Slots = Annotated[list[Count], Field(max_length=MOST_SLOTS)]
+
+
+def _shallow(plain: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what is nested so deep that it could neither be walked nor packed again."""
+    layer: list[Any] = [plain]
+    for _ in range(MOST_LAYERS):
+        values = (value for outer in layer for value in (outer.values() if isinstance(outer, dict) else outer))
+        layer = [value for value in values if isinstance(value, dict | list | tuple)]
+        if not layer:
+            return plain
+    raise ValueError(f"more than {MOST_LAYERS} lists and tables inside each other")
+
+
+Plain = Annotated[dict[str, Any], AfterValidator(_shallow)]
 
 T = TypeVar("T")
 TAGS: dict[str, type[Any]] = {}
@@ -58,14 +76,14 @@ class Hello:
     protocol: int
     role: Literal["client", "worker"]
     identity: Identity
-    version: str
+    version: Name
 
 
 @message("welcome")
 class Welcome:
     """Daemon -> client or worker. The peer may speak on ZeroMQ now."""
 
-    version: str
+    version: Name
     pid: int
 
 
@@ -101,7 +119,7 @@ class OpenStream:
     """Client -> daemon. `dataset` is its plain form, or the name that the daemon's config gives it."""
 
     stream: Count
-    dataset: dict[str, Any] | str
+    dataset: Plain | Name
     prefetch: Prefetch
     shard: Shard  # rows of every batch that the stream is about
 
@@ -113,7 +131,7 @@ class RequestBatches:
     stream: Count
     first: Number
     last: Number
-    returned: list[Count] = Field(default_factory=list)
+    returned: Slots = Field(default_factory=list)
 
 
 @message("return_slots")
@@ -121,7 +139,7 @@ class ReturnSlots:
     """Client -> daemon. The last array over these slots is gone: they may be filled again."""
 
     stream: Count
-    slots: list[Count]
+    slots: Slots
 
 
 @message("reset_stream")
@@ -134,7 +152,7 @@ class ResetStream:
 
     stream: Count
     round: Number  # of the batches that are asked for from here on
-    keeps: list[Count]  # slots under arrays that are alive
+    keeps: Slots  # slots under arrays that are alive
 
 
 @message("close_stream")
@@ -233,6 +251,7 @@ class OpenDataset:
     declaration: dict[str, Any]
     index: dict[str, TableRef]
     shard: Shard  # what the rows of a slot are; tasks count rows from its first one
+    key: str  # that the dataset had when its index was made; empty until then
     replaced: list[Number] = Field(default_factory=list)  # with an index: the samples that are, so far
     blame: Text = ""  # without: what is said of its first sample, which is not to be touched
 
@@ -247,9 +266,10 @@ class ReplaceSamples:
 
 @message("close_dataset")
 class CloseDataset:
-    """Daemon -> worker. Nobody reads this dataset any more: let go of its arena and its files."""
+    """Daemon -> worker. Nobody reads this dataset any more: let go of its arena, its files, and these tables."""
 
     dataset: Count
+    tables: list[Hash]
 
 
 Piece = tuple[Count, Number, Count, Count]  # slot, n, first row, row after the last
@@ -257,7 +277,7 @@ Piece = tuple[Count, Number, Count, Count]  # slot, n, first row, row after the 
 
 @message("fill_rows")
 class FillRows:
-    """Daemon -> worker. A task: make these rows, in this order.
+    """Daemon -> worker. A task: make these rows, in this order; if it is to be announced, RowsBegun comes before.
 
     With `blame`, there is one row, which is not to be made: answer RowsFailed, with its sample's name and these words.
     """
@@ -267,6 +287,7 @@ class FillRows:
     arena: Count
     pieces: list[Piece]
     blame: Text = ""
+    announce: bool = False  # a worker may have died of it
 
 
 @message("leave")
@@ -301,6 +322,13 @@ class DatasetRefused:
 
     dataset: Count
     error: Failed
+
+
+@message("rows_begun")
+class RowsBegun:
+    """Worker -> daemon, over the lifeline: what is said there is heard, even if the worker dies the moment after."""
+
+    task: Number
 
 
 @message("rows_filled")
@@ -356,5 +384,14 @@ FromClient = OpenStream | RequestBatches | ReturnSlots | ResetStream | CloseStre
 ToClient = StreamOpened | StreamFailed | BatchesReady | BatchFailed | SamplesReplaced | Status | Failed
 ToWorker = OpenDataset | ReplaceSamples | CloseDataset | FillRows | Leave
 FromWorker = WorkerJoined | SamplesKnown | DatasetOpened | DatasetRefused | RowsFilled | RowsFailed
-OnLifeline = Hello | Welcome | Failed | ShareArena | ShareTable
+OnLifeline = Hello | Welcome | Failed | ShareArena | ShareTable | RowsBegun
 FromTemplate = WorkerStarted | WorkerEnded
+
+
+def tags_of(union: Any) -> dict[str, type[Any]]:
+    """Return the messages of a union by their tags.
+
+    >>> sorted(tags_of(FromTemplate))
+    ['worker_ended', 'worker_started']
+    """
+    return {kind.tag: kind for kind in get_args(union)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from typing import Annotated
 
 import numpy as np
@@ -52,6 +53,7 @@ class TableStore:
 
     def __init__(self) -> None:
         self._fds: dict[str, int] = {}
+        self._copies: Counter[str] = Counter()  # how often each was adopted and not dropped
 
     def __contains__(self, table: str) -> bool:
         return table in self._fds
@@ -62,6 +64,14 @@ class TableStore:
             os.close(fd)
         else:
             self._fds[table] = fd
+        self._copies[table] += 1
+
+    def drop(self, table: str) -> None:
+        """Close a table, if it was not adopted once more than it was dropped; arrays over it stay valid."""
+        self._copies[table] -= 1
+        if not self._copies[table]:
+            del self._copies[table]
+            os.close(self._fds.pop(table))
 
     def fd(self, table: str) -> int:
         """Return the descriptor of a table.
@@ -85,6 +95,7 @@ class TableStore:
         """Close every table that is not in `keep`."""
         for table in self._fds.keys() - keep:
             os.close(self._fds.pop(table))
+            del self._copies[table]
 
     def close(self) -> None:
         """Close every table; arrays over them stay valid."""

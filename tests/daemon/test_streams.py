@@ -13,12 +13,13 @@ from loader_service.protocol.errors import ProtocolError, SampleError
 
 A, B = (b"a" * 16, 0), (b"b" * 16, 0)
 OOPS = failed(SampleError("oops"))
+SHARE = Share(prefetch=4, views=2)
 
 
 def shelf_of(slots, *streams):
     shelf = Shelf(slots)
     for stream in streams:
-        shelf.open(stream, Share(1, 0))
+        shelf.open(stream, SHARE)
     return shelf
 
 
@@ -258,16 +259,31 @@ def test_a_shelf_that_grows_has_room_for_another_stream():
     assert shelf.request(B, [7, 8]) == [Fill(1, 7), Fill(2, 8)]
 
 
-@pytest.mark.parametrize("slots", [[1], [0, 0], [99]])
-def test_returning_what_was_not_lent_is_an_error_and_changes_nothing_else(slots):
-    shelf = shelf_of(2, A)
+@pytest.mark.parametrize("slots", [[1], [0, 0], [99], [0, 99]])
+def test_returning_what_was_not_lent_is_an_error_and_changes_nothing(slots):
+    """What is freed on the way would be claimed for somebody, who were never told."""
+    shelf = shelf_of(1, A, B)
     shelf.request(A, [0])
+    shelf.request(B, [7])
     shelf.filled(0)
 
     with pytest.raises(ProtocolError, match="not lent"):
         shelf.returned(A, slots)
 
-    assert shelf.reader_counts(A)["holds"] == (0 if 0 in slots else 1)
+    assert shelf.reader_counts(A)["holds"] == 1
+    assert shelf.returned(A, [0]) == [Fill(0, 7)]
+
+
+def test_a_stream_that_asks_for_more_than_its_share_gets_nothing_of_others():
+    shelf = shelf_of(8, A, B)
+    shelf.request(A, [0, 1, 2])
+    shelf.filled(0)
+
+    with pytest.raises(ProtocolError, match="may have 6 batches would have 7 of them"):
+        shelf.request(A, [3, 4, 5, 6])
+
+    assert shelf.reader_counts(A) == {"waits_for": 2, "holds": 1}
+    assert shelf.request(A, [2, 3, 4, 5]) == [Fill(3, 3), Fill(4, 4), Fill(5, 5)]
 
 
 def test_a_stream_that_is_not_open_gets_nothing():
@@ -330,7 +346,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def open(self):
         stream = (next(self.names).to_bytes(16, "big"), 0)
-        self.shelf.open(stream, Share(1, 0))
+        self.shelf.open(stream, SHARE)
         self.lent[stream], self.wanted[stream] = [], []
 
     @precondition(lambda self: self.lent)
@@ -338,6 +354,10 @@ class AnyHistory(RuleBasedStateMachine):
     def request(self, data, first, count):
         stream = data.draw(st.sampled_from(sorted(self.lent)))
         fresh = [n for n in range(first, first + count) if n not in self.wanted[stream]]
+        if len(self.lent[stream]) + len(self.wanted[stream]) + len(fresh) > SHARE.slots:
+            with pytest.raises(ProtocolError, match="may have 6 batches"):
+                self.shelf.request(stream, range(first, first + count))
+            return
         self.wanted[stream] += fresh
         self.obey(self.shelf.request(stream, range(first, first + count)))
 
@@ -365,6 +385,14 @@ class AnyHistory(RuleBasedStateMachine):
         self.lent[stream].remove(slot)
         self.obey(self.shelf.returned(stream, [slot]))
 
+    @precondition(lambda self: any(self.lent.values()))
+    @rule(data=st.data(), wrong=st.integers(0, 5))
+    def give_back_what_is_not_lent(self, data, wrong):
+        stream = data.draw(st.sampled_from(sorted(stream for stream, slots in self.lent.items() if slots)))
+        right = self.lent[stream]
+        with pytest.raises(ProtocolError, match="not lent to"):
+            self.shelf.returned(stream, [*right, *[wrong] * (right.count(wrong) + 1)])
+
     @precondition(lambda self: self.lent)
     @rule(data=st.data())
     def reset(self, data):
@@ -382,7 +410,9 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def no_slot_is_lost(self):
-        assert sum(self.shelf.counts().values()) == 3
+        counts = self.shelf.counts()
+        assert sum(counts.values()) == 3
+        assert counts["filling"] == len(self.filling) + len(self.void)
 
     @invariant()
     def every_loan_is_somebodys(self):

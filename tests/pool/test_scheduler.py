@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from loader_service.pool.scheduler import DEATHS, DEPTH, LATE, LATE_TIMES, OPENINGS, OVERTAKEN, Scheduler
+from loader_service.pool.scheduler import DEATHS, DEPTH, LATE, LATE_TIMES, LOSSES, OPENINGS, OVERTAKEN, Scheduler
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import SampleError
 from loader_service.protocol.ledger import BadSample
@@ -178,6 +178,7 @@ def test_a_row_that_kills_every_worker_is_blamed_and_its_neighbours_are_not():
                 assert rows_of(task) == [(0, poison)]
                 ended += scheduler.rows_failed(at, task.task, 0, OOPS, bad(77))
             elif (0, poison) in rows_of(task):
+                scheduler.rows_begun(at, task.task)
                 ended += scheduler.worker_lost(at)
                 deaths, dead = deaths + 1, at
             else:
@@ -205,6 +206,7 @@ def test_of_many_rows_few_workers_die_until_one_is_blamed():
                     assert "killed by SIGSEGV" in task.blame
                     ended += scheduler.rows_failed(at, task.task, 0, OOPS, bad(77))
                 elif (0, poison) in rows_of(task):
+                    scheduler.rows_begun(at, task.task)
                     ended += scheduler.worker_lost(at, how="killed by SIGSEGV")
                     deaths, dead = deaths + 1, True
                 else:
@@ -215,6 +217,37 @@ def test_of_many_rows_few_workers_die_until_one_is_blamed():
     (job,) = ended
     assert job.error == OOPS
     assert deaths <= 4 + DEATHS
+
+
+def test_workers_that_die_before_they_have_begun_with_a_row_do_not_speak_against_it():
+    """They may have been killed by somebody while they imported the user's code: the same row is next each time."""
+    scheduler = Scheduler()
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    ended = []
+    for worker in range(LOSSES - 1):
+        scheduler.worker_joined(worker)
+        ((_, task),) = scheduler.assign()
+        assert task.announce == (worker > 0)
+        ended += scheduler.worker_lost(worker)
+    scheduler.worker_joined(LOSSES)
+    ((worker, task),) = scheduler.assign()
+    ended += finish(scheduler, worker, task)
+
+    assert [job.error for job in ended] == [None]
+
+
+def test_not_even_they_die_for_ever():
+    scheduler = Scheduler()
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    ended = []
+    for worker in range(LOSSES):
+        assert not ended
+        scheduler.worker_joined(worker)
+        scheduler.assign()
+        ended += scheduler.worker_lost(worker, how="ended with exit code 1")
+
+    (job,) = ended
+    assert f"{LOSSES} workers died before they had made it; the last was ended with exit code 1" in job.error.message
 
 
 def late_pool():
@@ -369,6 +402,7 @@ def suspect(scheduler, row=0, rows=1):
             if task.blame:
                 asked = at, task
             elif (0, row) in rows_of(task):
+                scheduler.rows_begun(at, task.task)
                 scheduler.worker_lost(at)
             else:
                 finish(scheduler, at, task)
@@ -425,6 +459,7 @@ def test_rows_are_not_blamed_for_deaths_in_company(poison):
         if any(task.blame for _, task in assigned):
             break
         if poison in batches:
+            scheduler.rows_begun(assigned[0][0], assigned[0][1].task)
             scheduler.worker_lost(assigned[0][0])
             deaths[batches] += 1
         else:
@@ -531,6 +566,7 @@ def test_deaths_are_counted_anew_when_a_sample_is_replaced():
     scheduler.worker_joined(0)
     assign(1)
     for worker, n in enumerate([1] * (DEATHS - 1) + [0] * DEATHS, start=2):
+        scheduler.rows_begun(holder[n], task_of[n].task)
         scheduler.worker_lost(holder[n])
         assign(worker)
     assert task_of[0].blame
@@ -590,6 +626,10 @@ class AnyHistory(RuleBasedStateMachine):
         self.ended = Counter()
         self.fates = {}  # n -> the errors that its attempts ended with
         self.held = {}  # task number -> (worker, rows)
+        self.past = {}  # task number -> worker; those that were answered, or lost
+        self.retired = {}  # worker -> the tasks that it had then
+        self.datasets = {}  # n -> dataset
+        self.written = set()  # (slot, row)
         self.numbers = iter(range(10**9))
 
     def take(self, jobs):
@@ -597,6 +637,33 @@ class AnyHistory(RuleBasedStateMachine):
             self.ended[job.slot] += 1
             self.fates.setdefault(job.n, []).append(job.error)
             assert not any(slot == job.slot for _, rows in self.held.values() for slot, _ in rows), "it is written to"
+            if job.error is None:
+                assert {(job.slot, row) for row in range(job.rows)} <= self.written, "rows are missing"
+
+    def fill_rows(self, worker, number, seconds=0.001):
+        self.past[number], (_, rows) = worker, self.held.pop(number)
+        self.written.update(rows)
+        self.take(self.scheduler.rows_filled(worker, number, seconds))
+
+    def fail_rows(self, worker, number, piece, sample=None):
+        """Piece number `piece` raises: those before it are written."""
+        self.past[number] = worker
+        del self.held[number]
+        pieces = self.scheduler._workers[worker].tasks[number]
+        failing = piece % len(pieces)
+        self.written |= {(each.job.slot, row) for each in pieces[:failing] for row in range(each.start, each.stop)}
+        self.take(self.scheduler.rows_failed(worker, number, failing, OOPS, sample))
+
+    def tasks_of(self, worker):
+        return {number for number, (holder, _) in self.held.items() if holder == worker}
+
+    @initialize(seconds=st.sampled_from([1e-5, 1e-3]))
+    def learn_what_rows_cost(self, seconds):
+        """Before that is known, no task has several pieces."""
+        for dataset in range(2):
+            self.join()
+            self.fill(8, dataset, batches=1)
+            self.end(self.assign(), seconds, "filled", piece=0, sample=None, begun=False)
 
     @rule()
     def join(self):
@@ -604,54 +671,84 @@ class AnyHistory(RuleBasedStateMachine):
         self.workers.add(worker)
         self.scheduler.worker_joined(worker)
 
-    @rule(rows=st.integers(1, 40), dataset=st.integers(0, 2))
-    def fill(self, rows, dataset):
-        n = next(self.numbers)
-        self.jobs[n] = n
-        self.scheduler.fill(dataset, dataset, slot=n, n=n, rows=rows)
+    @rule(rows=st.integers(1, 40), dataset=st.integers(0, 2), batches=st.integers(1, 3))
+    def fill(self, rows, dataset, batches):
+        for _ in range(batches):
+            n = next(self.numbers)
+            self.jobs[n] = n
+            self.datasets[n] = dataset
+            self.scheduler.fill(dataset, dataset, slot=n, n=n, rows=rows)
 
-    @rule(seconds=st.floats(0, 100))
+    @rule(seconds=st.sampled_from([0.1, 1.0, 30.0]))
     def look_at_the_clock(self, seconds):
-        self.now += seconds
-        overdue, late = self.scheduler.watch(self.now)
-        assert set(overdue) <= {worker for worker, _ in self.held.values()}
-        for job in late:
-            assert self.ended[job.slot] == 0
-            slot = next(self.numbers)
-            self.jobs[slot] = job.n
-            self.scheduler.fill_again(job, slot)
+        """Twice: how long somebody has been at a task is told by the second look."""
+        for _ in range(2):
+            self.now += seconds
+            overdue, late = self.scheduler.watch(self.now)
+            assert set(overdue) <= {worker for worker, _ in self.held.values()}
+            for job in late:
+                assert self.ended[job.slot] == 0
+                slot = next(self.numbers)
+                self.jobs[slot] = job.n
+                self.scheduler.fill_again(job, slot)
 
     @rule(target=tasks)
     def assign(self):
         assigned = self.scheduler.assign()
         for worker, task in assigned:
-            assert worker in self.workers
-            self.held[task.task] = (
-                worker,
-                rows_of(task),
-            )
+            assert worker in self.workers - self.retired.keys()
+            assert {self.datasets[n] for _, n, *_ in task.pieces} == {task.dataset}, "an arena has one dataset"
+            self.held[task.task] = (worker, rows_of(task))
         return assigned
 
     @rule(
         assigned=consumes(tasks),
-        seconds=st.floats(0, 1),
+        seconds=st.sampled_from([0.0, 1e-5, 1e-3, 1.0]),
         fate=st.sampled_from(["filled", "failed", "lost"]),
+        piece=st.integers(0, 40),
         sample=st.sampled_from([None, None, None, bad(0), bad(1)]),
+        begun=st.booleans(),
     )
-    def end(self, assigned, seconds, fate, sample):
+    def end(self, assigned, seconds, fate, piece, sample, begun):
         for worker, task in assigned:
             if task.task not in self.held:
                 continue  # lost with its worker
-            if fate == "lost":
-                self.workers.discard(worker)
-                self.held = {number: held for number, held in self.held.items() if held[0] != worker}
-                self.take(self.scheduler.worker_lost(worker))
-                continue
-            del self.held[task.task]
             if fate == "filled":
-                self.take(self.scheduler.rows_filled(worker, task.task, seconds))
+                self.fill_rows(worker, task.task, seconds)
+            elif fate == "failed":
+                self.fail_rows(worker, task.task, piece, sample)
             else:
-                self.take(self.scheduler.rows_failed(worker, task.task, len(task.pieces) - 1, OOPS, sample))
+                if begun:
+                    self.scheduler.rows_begun(worker, task.task)
+                self.workers.discard(worker)
+                for number in self.tasks_of(worker):
+                    del self.held[number]
+                    self.past[number] = worker
+                self.take(self.scheduler.worker_lost(worker))
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data(), good=st.booleans())
+    def answer_late(self, data, good):
+        """What a dead worker said comes last; or a message comes twice."""
+        number = data.draw(st.sampled_from(sorted(self.past)))
+        if good:
+            assert self.scheduler.rows_filled(self.past[number], number, 0.001) == []
+        else:
+            assert self.scheduler.rows_failed(self.past[number], number, 0, OOPS) == []
+
+    @precondition(lambda self: len(self.workers - self.retired.keys()) > 2)
+    @rule(data=st.data())
+    def retire(self, data):
+        worker = data.draw(st.sampled_from(sorted(self.workers - self.retired.keys())))
+        assert self.scheduler.worker_retired(worker)
+        self.retired[worker] = self.tasks_of(worker)
+
+    @rule()
+    def dismiss(self):
+        for worker in self.scheduler.dismissable():
+            assert worker in self.retired
+            assert not self.tasks_of(worker), "it still has tasks"
+            self.workers.discard(worker)
 
     @invariant()
     def no_job_ends_twice(self):
@@ -664,14 +761,14 @@ class AnyHistory(RuleBasedStateMachine):
 
     def teardown(self):
         """In the end, with a worker that works, every job ends."""
+        self.workers.add(-1)
         self.scheduler.worker_joined(-1)
-        while self.held:
-            number, (worker, _) = self.held.popitem()
-            self.take(self.scheduler.rows_filled(worker, number, 0.001))
+        for number, (worker, _) in list(self.held.items()):
+            self.fill_rows(worker, number)
         for _ in range(10_000):
-            assigned = self.scheduler.assign()
+            assigned = self.assign()
             for worker, task in assigned:
-                self.take(self.scheduler.rows_filled(worker, task.task, 0.001))
+                self.fill_rows(worker, task.task)
             if not assigned:
                 break
         assert set(self.ended) == set(self.jobs)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loader_service.pool.scheduler import Scheduler
+from loader_service.pool.scheduler import DEPTH, Scheduler
 from tests.mutations import assert_found
 from tests.pool.test_scheduler import AnyHistory
 
@@ -48,6 +48,62 @@ def makes_a_second_attempt_at_what_has_ended(self, worker, helped):
     return [piece.job for pieces in worker.tasks.values() for piece in pieces][:1]
 
 
+def believes_that_a_lost_worker_was_done(self, worker, how="lost"):
+    lost = self._workers.pop(worker, None)
+    return self._account([piece for pieces in lost.tasks.values() for piece in pieces]) if lost else []
+
+
+def believes_an_answer_that_comes_late(self, worker, task, seconds):
+    known = self._workers.get(worker)
+    queue = next((queue for queue in self._waiting.values() if queue), None)
+    if queue and (known is None or task not in known.tasks):
+        piece = queue.popleft()
+        self._waiting_rows[piece.job.dataset] -= piece.rows
+        return self._account([piece])
+    return right["rows_filled"](self, worker, task, seconds)
+
+
+def forgets_what_comes_after_a_failure(self, worker, task, piece, error):
+    known = self._workers.get(worker)
+    if known and task in known.tasks:
+        del known.tasks[task][piece + 1 :]
+    return right["rows_failed"](self, worker, task, piece, error)
+
+
+def hands_out_a_row_of_its_neighbour(self, dataset):
+    pieces = right["_cut"](self, dataset)
+    if pieces[-1].stop < pieces[-1].job.rows:
+        pieces[-1].stop += 1
+    return pieces
+
+
+def skips_a_row_of_a_suspect(self, piece, how, **options):
+    if piece.rows > 2:
+        piece.start += 1
+    return right["_suspect"](self, piece, how, **options)
+
+
+def mixes_datasets_in_a_task(self, dataset):
+    pieces = right["_cut"](self, dataset)
+    for other, queue in self._waiting.items():
+        if other != dataset and queue:
+            piece = queue.popleft()
+            self._waiting_rows[other] -= piece.rows
+            return [*pieces, piece]
+    return pieces
+
+
+def gives_tasks_to_the_retired(self, worker):
+    return len(worker.tasks) < DEPTH and not worker.opening
+
+
+def dismisses_the_busy(self):
+    found = [number for number, worker in self._workers.items() if worker.retiring]
+    for number in found:
+        del self._workers[number]
+    return found
+
+
 MISTAKES = [
     ("worker_lost", forgets_the_rows_of_a_lost_worker),
     ("worker_lost", forgets_the_second_task_of_a_lost_worker),
@@ -55,6 +111,14 @@ MISTAKES = [
     ("_drop", ends_a_job_while_it_is_written_to),
     ("_cut", gives_rows_to_two_workers),
     ("_part", lets_both_attempts_count),
+    ("worker_lost", believes_that_a_lost_worker_was_done),
+    ("rows_filled", believes_an_answer_that_comes_late),
+    ("rows_failed", forgets_what_comes_after_a_failure),
+    ("_cut", hands_out_a_row_of_its_neighbour),
+    ("_suspect", skips_a_row_of_a_suspect),
+    ("_cut", mixes_datasets_in_a_task),
+    ("_is_free", gives_tasks_to_the_retired),
+    ("dismissable", dismisses_the_busy),
     ("_next_to_help", makes_a_second_attempt_at_what_has_ended),
 ]
 

@@ -1,0 +1,204 @@
+"""Workers die: of signals, by their own hand, at any moment of their work. Their rows are made again, and the same."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import loader_client
+from loader_service import Dataset
+from tests.end_to_end.conftest import digest, expected_digest
+from tests.faults.watch import status_of, wait_until, workers_of
+
+#: Sample 13 ends its worker, once.
+DIES_ONCE = """
+import ctypes, os, signal, sys
+MARKER = {marker!r}
+
+def die(sample):
+    if sample["x"][0] == 13 and not os.path.exists(MARKER):
+        open(MARKER, "w").close()
+        {deed}
+    return sample
+"""
+
+#: A source that fills rows itself, and stops when so many of a task's rows are written: once.
+STOPS_ONCE = """
+import os, time
+import numpy as np
+MARKER = {marker!r}
+
+class Rows:
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        return {{"x": np.full(4, i, np.float32)}}
+
+    def read_rows(self, ids, out):
+        out["x"][:] = -1
+        for row, i in enumerate(ids):
+            if row == {row}:
+                self.stop(ids)
+            out["x"][row] = i
+        if {row} < 0:
+            self.stop(ids)
+
+    def stop(self, ids):
+        if os.path.exists(MARKER) or max(ids) < 2:  # the first two are read on trial, before any batch is made
+            return
+        with open(MARKER + ".new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(MARKER + ".new", MARKER)
+        time.sleep(1000)
+"""
+
+
+#: A sample has its worker say something that no worker says, once.
+BABBLES = """
+import gc, json, os
+from loader_service.protocol.link import Link
+from loader_service.protocol.messages import WorkerJoined
+MARKER = {marker!r}
+
+def babble(sample):
+    try:
+        os.close(os.open(MARKER, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return sample
+    (link,) = [found for found in gc.get_objects() if isinstance(found, Link)]
+    {deed}
+    return sample
+"""
+
+
+@pytest.fixture
+def numbers():
+    """64 rows, each full of its own number."""
+    return Dataset.from_arrays(x=np.repeat(np.arange(64, dtype=np.float32)[:, None], 4, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("deed", "told"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),  # as the OOM killer does
+        ("os._exit(7)", "ended with exit code 7"),
+        ("sys.exit(3)", "ended with exit code 3"),
+        ("ctypes.string_at(0)", "killed by SIGSEGV"),
+        ("os.abort()", "killed by SIGABRT"),
+        ("os.kill(os.getpid(), 40)", "killed by signal 40"),
+    ],
+    ids=["kill -9", "os._exit", "sys.exit", "segfault", "abort", "a signal without a name"],
+)
+def test_a_worker_that_ends_amid_its_rows_changes_nothing(standing, user_module, numbers, tmp_path, deed, told):
+    user_module("deadly", DIES_ONCE.format(marker=str(tmp_path / "marker"), deed=deed))
+    dataset = numbers.map("deadly:die").shuffle(seed=5).batch(8)
+    before, logged = status_of(standing.address), len(standing.log.read_text())
+    with loader_client.connect(standing.address) as loader:
+        stream = loader.stream(dataset)
+        got = digest([*stream, *stream])
+        status = status_of(standing.address)
+
+    assert (tmp_path / "marker").exists()
+    assert got == expected_digest(dataset, range(16))
+    assert status["workers_lost"] - before["workers_lost"] == 1
+    assert 0 < status["rows_redone"] - before["rows_redone"] <= 64
+    assert told in standing.log.read_text()[logged:]
+
+
+def kill_at(marker):
+    """Kill the worker that leaves its pid in a file. Return a thread, and when it was done, in a list."""
+    when = []
+
+    def kill():
+        wait_until(marker.exists)
+        os.kill(int(marker.read_text()), signal.SIGKILL)
+        when.append(time.monotonic())
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    return killer, when
+
+
+@pytest.mark.parametrize("row", [0, 3, -1], ids=["nothing written", "half written", "all written, nothing said"])
+def test_a_worker_that_is_killed_while_it_writes_changes_nothing(standing, user_module, tmp_path, row):
+    marker = tmp_path / "marker"
+    user_module("stops", STOPS_ONCE.format(marker=str(marker), row=row))
+    dataset = Dataset.from_python("stops:Rows").shuffle(seed=5).batch(8)
+    lost = status_of(standing.address)["workers_lost"]
+    with loader_client.connect(standing.address) as loader:
+        stream = loader.stream(dataset)
+        killer, _ = kill_at(marker)
+        got = digest(stream)
+        killer.join()
+
+        assert status_of(standing.address)["workers_lost"] == lost + 1
+    assert got == expected_digest(dataset, range(8))
+
+
+def test_a_worker_that_is_killed_while_it_waits_is_replaced_and_nothing_is_made_again(standing, numbers):
+    dataset = numbers.shuffle(seed=5).batch(8)
+    with loader_client.connect(standing.address) as loader:
+        stream = loader.stream(dataset, prefetch=2)
+        got = [stream.take(0)]
+        wait_until(lambda: {worker["state"] for worker in status_of(standing.address)["workers"]} == {"ready"})
+        before = status_of(standing.address)
+        dead = set(workers_of(standing.address))
+        for pid in dead:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(set(workers_of(standing.address)) - dead) == 2)
+        got += [stream.take(n) for n in range(1, 8)]
+
+        assert digest(got) == expected_digest(dataset, range(8))
+    after = status_of(standing.address)
+    assert after["workers_lost"] - before["workers_lost"] == 2
+    assert after["rows_redone"] == before["rows_redone"]
+
+
+def test_a_dead_worker_is_replaced_within_a_tenth_of_a_second(standing):
+    """Its replacement is forked from a process that has imported everything. The quickest of five: others run here."""
+    took = []
+    for _ in range(5):
+        dead = min(workers_of(standing.address))
+        os.kill(dead, signal.SIGKILL)
+        took.append(wait_until(lambda dead=dead: len({*workers_of(standing.address)} - {dead}) == 2))
+
+    assert min(took) < 0.1
+
+
+def test_the_rows_of_a_dead_worker_come_within_half_a_second(standing, user_module, tmp_path):
+    """The quickest of three: others run here."""
+    late = []
+    for attempt in range(3):
+        marker = tmp_path / f"marker-{attempt}"
+        user_module(f"stops_{attempt}", STOPS_ONCE.format(marker=str(marker), row=3))
+        with loader_client.connect(standing.address) as loader:
+            stream = loader.stream(Dataset.from_python(f"stops_{attempt}:Rows").batch(64))
+            killer, when = kill_at(marker)
+            stream.take(0)
+            arrived = time.monotonic()
+            killer.join()
+            late.append(arrived - when[0])
+
+    assert min(late) < 0.5
+
+
+@pytest.mark.parametrize(
+    "deed",
+    ["link.socket.send(b'garbage')", "link.send(WorkerJoined())", "link.lifeline.close()"],
+    ids=["garbage", "the same again", "nothing more"],
+)
+def test_a_worker_that_babbles_is_replaced_and_its_rows_are_made_again(standing, user_module, numbers, tmp_path, deed):
+    module = "babbling"
+    user_module(module, BABBLES.format(marker=str(tmp_path / "marker"), deed=deed))
+    dataset = numbers.map(f"{module}:babble").shuffle(seed=5).batch(8)
+    lost = status_of(standing.address)["workers_lost"]
+    with loader_client.connect(standing.address) as loader:
+        stream = loader.stream(dataset, prefetch=2)
+        got = digest([*stream, *stream])
+
+        assert got == expected_digest(dataset, range(16))
+        wait_until(lambda: status_of(standing.address)["workers_lost"] == lost + 1)
