@@ -2,14 +2,12 @@
 
     python examples/photos.py photos/train photos/validation --epochs 2
 
-Each folder holds a sub-folder of pictures for each class. Weights and the stream's state are saved after every epoch in
-`photos.weights.h5` and `photos.json`: run the script again, with more epochs, and it goes on from there. It joins the
-daemon at the default address, or starts a private one where none runs.
+Each folder holds a sub-folder of pictures for each class. The training is backed up in `photos-backups`: kill the
+script whenever you like and run it again, or run it with more epochs, and it goes on from there. It joins the daemon
+at the default address, or starts a private one where none runs.
 """
 
 import argparse
-import json
-from pathlib import Path
 
 import keras
 
@@ -17,7 +15,8 @@ import loader_client
 from loader_service import Dataset
 
 SIZE = 96  # pixels, height and width
-WEIGHTS, STATE = Path("photos.weights.h5"), Path("photos.json")
+BACKUPS = "photos-backups"
+EVERY = 50  # batches from one backup to the next
 
 
 def main() -> None:
@@ -35,23 +34,11 @@ def main() -> None:
         training = loader.stream(train.shuffle(seed=7).batch(32))
         held_out = loader.stream(validation.batch(32))
         model = build_model(len(training.class_names))
-        epoch = 0
-        if STATE.exists():
-            saved = json.loads(STATE.read_text())
-            epoch = saved["epoch"]
-            training.load_state_dict(saved["stream"])
-            model.load_weights(WEIGHTS)
-
-        def save(epoch: int, logs: dict[str, float]) -> None:
-            model.save_weights(WEIGHTS)
-            STATE.write_text(json.dumps({"epoch": epoch + 1, "stream": training.state_dict()}))
-
         model.fit(
             training.keras(),
             validation_data=held_out.keras(),
-            initial_epoch=epoch,
             epochs=options.epochs,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=save)],
+            callbacks=[training.backup_callback(BACKUPS, every=EVERY)],
         )
         waited = training.stats()["waited_seconds"]
         print(f"the trainer waited {waited:.1f} s for data")

@@ -11,6 +11,7 @@ from loader_client.loader import connect as connect
 from loader_client.stream import Stream as Stream
 from loader_service.protocol.errors import AddressError as AddressError
 from loader_service.protocol.errors import AddressInUse as AddressInUse
+from loader_service.protocol.errors import BackupError as BackupError
 from loader_service.protocol.errors import ConfigError as ConfigError
 from loader_service.protocol.errors import DaemonLost as DaemonLost
 from loader_service.protocol.errors import DaemonStopped as DaemonStopped
@@ -28,6 +29,7 @@ from loader_service.protocol.errors import StreamClosed as StreamClosed
 __all__ = [
     "AddressError",
     "AddressInUse",
+    "BackupError",
     "Batch",
     "ConfigError",
     "DaemonLost",

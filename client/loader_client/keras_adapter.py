@@ -28,7 +28,7 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
 from loader_client.batch import Batch
-from loader_client.passes import Passes
+from loader_client.passes import Pass, Passes
 from loader_client.roles import Roles
 from loader_client.row_weights import RowWeights
 from loader_service.protocol.spec import DatasetInfo
@@ -96,7 +96,10 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
 
     def on_epoch_begin(self) -> None:
         """A pass begins."""
-        self._loop().begin()
+        run = self._loop().begin()
+        caller = _caller(1)
+        if caller is not None and caller.steps_per_epoch is not None:
+            caller.steps_per_epoch = run.length  # a pass that is resumed has fewer: of those, Keras would warn
 
     def on_epoch_end(self) -> None:
         """Said more often than passes end: ignored."""
@@ -134,18 +137,18 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
 
     def _loop(self) -> _Loop:
         """Return the loop of Keras that is calling: it says nothing of itself, but who calls can be seen."""
-        frame = sys._getframe(2)
-        caller = frame.f_locals.get("self")
-        if not isinstance(caller, EpochIterator):  # a hand-written loop
+        caller = _caller(2)
+        if caller is None:
             return _Loop(self._stream, self._passes(None, 1))
         if caller not in self._loops:
-            self._loops[caller] = self._enter(caller, frame.f_locals)
+            self._loops[caller] = self._enter(caller, sys._getframe(2).f_locals)
         return self._loops[caller]
 
     def _enter(self, caller: EpochIterator, arguments: dict[str, Any]) -> _Loop:
         for name, ours in INSTEAD.items():
             if arguments.get(name) is not None:
                 raise ValueError(f"{name}= has no effect on a stream: say stream.keras({ours}...)")
+        self._stream.fed = self._roles
         return _Loop(
             self._stream,
             self._passes(caller.steps_per_epoch, caller.steps_per_execution),
@@ -155,10 +158,10 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         )
 
     def _passes(self, steps_per_epoch: int | None, stride: int) -> Passes:
-        steps = self._steps
-        if steps_per_epoch is not None:
-            steps = -(-steps_per_epoch // stride) * stride
-        return Passes(self._info, steps, self._advance, rolling=self._steps is not None)
+        rolling = self._steps is not None
+        if steps_per_epoch is None:
+            return Passes(self._info, self._steps, self._advance, rolling)
+        return Passes(self._info, steps_per_epoch, self._advance, rolling, stride)
 
     def _pass(self, loop: _Loop, pack: Any = lambda array: array) -> Iterator[Any]:
         def arrange(batch: Batch) -> Any:
@@ -180,30 +183,33 @@ class _Loop:
         self._stride = stride  # batches of a step
         self._trains = trains
         self._follows = False  # Keras says when a pass begins
-        self._before = stream.cursor, stream.broken_off
-        self._first = passes.first(*self._before)
+        self._before = stream.position
+        self._run = passes.at(self._before)
         self._base: int | None = None  # what Keras' count of steps was when the pass began
         self._done = 0
 
-    def begin(self) -> None:
-        """A pass begins."""
+    def begin(self) -> Pass:
+        """A pass begins: return it."""
         self._follows = True
-        self._before = self._stream.cursor, self._stream.broken_off
-        self._first = self.passes.first(*self._before)
+        self._before = self._stream.position
+        self._run = self.passes.at(self._before)
+        self._stream.move(*self._before._replace(done=0))  # a pass is resumed once
         self._base, self._done = None, 0
+        return self._run
 
     def ends_at(self, seen: int) -> bool:
         """Whether the pass is over after so many steps, though Keras would go on; the next step is about to run."""
         if self._base is None:
             self._base = seen
         self._done = seen - self._base
-        length = self.passes.length(self._first)
-        self._move(self._first + min(self._done + self._stride, length))
-        return self._done >= length < self.passes.longest
+        length = self._run.length
+        self._move(self._run.first + min(self._done + self._stride, length))
+        # Keras would take a new iterator: but one that is endless runs on, and so many steps were all it was asked for.
+        return not self._endless and self._done >= length < self.passes.longest
 
     def rewind(self) -> None:
         """What was drawn in a pass that did not come to an end was a peek."""
-        if self._base is not None and self._done < self.passes.length(self._first):
+        if self._base is not None and self._done < self._run.length:
             self._stream.move(*self._before)
         self._base = None
 
@@ -212,25 +218,31 @@ class _Loop:
         if not self._follows:
             self.begin()
             self._follows = False
-        first = self._first
+        run = self._run
         while True:
-            for n in self.passes.numbers(first):
+            for n in self.passes.numbers(run):
                 if self._base is None:  # nobody asks how far it is
                     self._move(n + 1)
                 yield self._stream.peek(n, self.passes.cycle)
             if not self._endless:
                 return
-            first = self.passes.first(first + self.passes.length(first), broken_off=True)
+            run = self.passes.after(run)
 
     def rows_per_sample(self, n: int) -> float:
         """Return what makes up for padding: in the step's loss where one trains, else in that of the whole pass."""
         if self._trains:
-            return self.passes.rows_per_sample(n, 1)
-        return self.passes.rows_per_sample(self._first, self.passes.length(self._first))
+            return self.passes.rows_per_sample(Pass(n, 1))
+        return self.passes.rows_per_sample(self._run)
 
     def _move(self, n: int) -> None:
         if self.passes.advance:
             self._stream.move(n, broken_off=not self.passes.rolling)
+
+
+def _caller(depth: int) -> EpochIterator | None:
+    """Return the loop of Keras that so many calls up is; it says nothing of itself, but can be seen."""
+    found = sys._getframe(depth + 1).f_locals.get("self")
+    return found if isinstance(found, EpochIterator) else None  # a hand-written loop is none
 
 
 class _Length(int):

@@ -46,13 +46,17 @@ class Roles:
         Args:
             weights: Stands in for the field of weights.
         """
-        x = self._group(fields, self.inputs, pack)
+        x = self.inputs_of(fields, pack)
         if not self.targets:
             return x
         y = self._group(fields, self.targets, pack)
         if weights is None and self.weights is not None:
             weights = fields[self.weights]
         return (x, y) if weights is None else (x, y, pack(weights))
+
+    def inputs_of(self, fields: Mapping[str, Any], pack: Callable[[Any], Any]) -> Any:
+        """Return x alone."""
+        return self._group(fields, self.inputs, pack)
 
     def _group(self, fields: Mapping[str, Any], names: tuple[str, ...], pack: Callable[[Any], Any]) -> Any:
         if len(names) == 1:

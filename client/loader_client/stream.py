@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Iterator
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loader_client.batch import Batch
+from loader_client.passes import Position
 from loader_client.replaced import tell_since
 from loader_client.roles import Names, Roles
+from loader_client.state import number_in, state_of
 from loader_client.supply import Cycle, Supply
-from loader_service.protocol.errors import DatasetError, StreamClosed
+from loader_service.protocol.errors import StreamClosed
 from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.messages import MOST_BATCHES
 from loader_service.protocol.spec import FieldSpec, describe
@@ -20,11 +23,11 @@ from loader_service.protocol.spec import FieldSpec, describe
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from loader_client.backup_callback import BackupCallback
     from loader_client.keras_adapter import StreamAdapter
     from loader_client.row_weights import ClassWeights
     from loader_client.torch_adapter import TorchDataset
 
-STATE_VERSION = 1
 CLOSED = "the stream was closed: open another with loader.stream(dataset)"
 
 
@@ -36,8 +39,8 @@ class Stream:
 
     def __init__(self, supply: Supply) -> None:
         self._supply = supply
-        self._cursor = 0  # the batch that is handed out next
-        self._broken_off = False
+        self._position = Position()
+        self.fed: Roles | None = None  # what Keras' latest loop takes of it
         self._closed: str | None = None  # why
         self._turn = threading.RLock()  # several threads on one stream get a batch each
         weakref.finalize(self, supply.close).atexit = False
@@ -88,7 +91,7 @@ class Stream:
         return self._supply.info.batches_per_epoch
 
     def __repr__(self) -> str:
-        epoch, batch = divmod(self._cursor, len(self))
+        epoch, batch = divmod(self.cursor, len(self))
         return (
             f"<Stream of {self.samples:,} samples, {len(self):,} batches of {self.batch_size}{self._part()} "
             f"({describe(self.spec)}); next: batch {batch} of epoch {epoch}>"
@@ -106,7 +109,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[Batch]:
         """Run from the cursor to the end of its epoch."""
-        end = (self._cursor // len(self) + 1) * len(self)
+        end = (self.cursor // len(self) + 1) * len(self)
         return _Epoch(self, end)
 
     def take(self, n: int, cycle: Cycle = None) -> Batch:
@@ -120,7 +123,7 @@ class Stream:
         """Return the next batch; None if that is `end`."""
         self._supply.refuse_fork()
         with self._turn:
-            return self.take(self._cursor) if self._cursor < end else None
+            return self.take(self.cursor) if self.cursor < end else None
 
     def peek(self, n: int, cycle: Cycle = None) -> Batch:
         """Return batch `n`; the cursor stays where it is.
@@ -140,7 +143,7 @@ class Stream:
         """Yield (x, y), or (x, y, w), for ever: epoch after epoch, from the cursor on."""
         roles = self.roles(inputs, targets, weights)
         while True:
-            yield roles.arrange(self.take(self._cursor))
+            yield roles.arrange(self.take(self.cursor))
 
     def tf_data(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> tf.data.Dataset:
         """Return a `tf.data.Dataset` of (x, y), or (x, y, w): each pass over it is one epoch, from the cursor on.
@@ -199,38 +202,61 @@ class Stream:
     @property
     def cursor(self) -> int:
         """The number of the batch that is handed out next, counted from 0 over all epochs."""
-        return self._cursor
+        return self._position.n
 
     @property
-    def broken_off(self) -> bool:
-        """Whether the cursor is where a pass of Keras' was broken off."""
-        return self._broken_off
+    def position(self) -> Position:
+        """The cursor, and what it means to passes of Keras'."""
+        return self._position
 
-    def move(self, n: int, broken_off: bool = False) -> None:
-        """Hand out batch `n` next."""
-        self._cursor, self._broken_off = n, broken_off
+    def move(self, n: int, broken_off: bool = False, done: int = 0) -> None:
+        """Hand out batch `n` next; what else there is to a position is for passes of Keras'."""
+        self._position = Position(n, broken_off, done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the stream's state: plain JSON, the same size at any batch."""
+        """Return the stream's state: plain JSON, some hundred bytes at any batch."""
         ledger = {"ledger": self._supply.ledger.hash} if len(self._supply.ledger) else {}
-        return {"version": STATE_VERSION, "key": self.key, "n": self._cursor, **ledger}
+        return {**state_of(self._supply.info, self.cursor), **ledger}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken. Samples that are replaced since are told in a warning.
+    def load_state_dict(self, state: dict[str, Any], *, strict: bool = True) -> None:
+        """Go on where `state_dict` was taken; at once, however far that is.
 
+        Samples that are replaced since are told in a warning.
+
+        Args:
+            strict: Refuse a state of another dataset. Otherwise the number of its batch is taken, whatever batch that
+                is here.
         Raises:
-            DatasetError: If it is the state of another dataset, or no state.
+            DatasetError: If it is no state, or that of another dataset: says what has changed.
         """
-        known = isinstance(state, dict) and state.get("version") == STATE_VERSION
-        if not known or not isinstance(state.get("n"), int) or state["n"] < 0:
-            raise DatasetError(f"{state!r} is no state of a stream, or one of another version than {STATE_VERSION}")
-        if state.get("key") != self.key:
-            raise DatasetError(
-                f"the state belongs to the dataset with key {state.get('key')!r}, this one has {self.key!r}: "
-                "its files, its transforms or the code that it names have changed."
-            )
-        tell_since(self._supply.ledger, state.get("ledger") or "")
-        self.move(state["n"])
+        n = number_in(state, self._supply.info, strict=strict)
+        tell_since(self._supply.ledger, str(state.get("ledger") or ""))
+        self.move(n)
+
+    def backup_callback(
+        self,
+        path: str | os.PathLike[str],
+        every: int | Literal["epoch"] = "epoch",
+        *,
+        save: bool = True,
+        strict: bool = True,
+    ) -> BackupCallback:
+        """Return what stands in for Keras' `BackupAndRestore`: a `fit` that was killed goes on where it was.
+
+        A backup holds weights, optimizer, random seeds and the stream's state, in one atomic step on disk. The last
+        two are kept, also when training has ended. It is the last in `callbacks` of `fit(stream.keras(), ...)`.
+
+        Args:
+            path: A folder for the backups of this training, and of no other.
+            every: Batches from one backup to the next, or "epoch" for one at the end of each.
+            save: False where another process saves for this one: of data-parallel trainers, one saves and all restore.
+            strict: Refuse a backup of another dataset, as `load_state_dict` does.
+        Raises:
+            ValueError: If `every` is neither.
+        """
+        from loader_client.backup_callback import BackupCallback
+
+        return BackupCallback(self, path, every, save=save, strict=strict)
 
     def close(self, why: str = CLOSED) -> None:
         """Ask for nothing any more. Arrays that are alive stay valid, and keep their slots until they are gone."""

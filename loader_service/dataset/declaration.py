@@ -36,6 +36,7 @@ EXPECTED = {  # pydantic's types of errors, in the words of a file
     "tuple_type": "expected a list",
 }
 MAX_SHOWN = 300  # characters of a wrong value
+MAX_TOLD = 100  # characters of a list of names in a part of the key
 
 
 class _Plain(BaseModel):
@@ -117,11 +118,37 @@ class Declaration(_Plain):
         """Return every user module that the dataset names."""
         return self.source.user_code() + [step.function for step in self.transforms if isinstance(step, Map)]
 
-    def key(self, index: dict[str, str]) -> str:
+    def hashed_code(self) -> list[tuple[str, str]]:
+        """Return every user module that the dataset names, with the hash of its source as it is now."""
+        return [(code.module, code.digest()) for code in self.user_code()]
+
+    def key(self, index: dict[str, str], code: list[tuple[str, str]]) -> str:
         """Return the dataset's key; `index` holds the hash of each array of the source's index."""
-        parts = [self.to_plain(), index, [code.digest() for code in self.user_code()]]
-        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-        return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+        return _hash([self.to_plain(), index, [digest for _, digest in code]], 16)
+
+    def parts(self, index: dict[str, str], code: list[tuple[str, str]]) -> dict[str, str]:
+        """Return what the key is made of, as `DatasetInfo.parts` tells it; some 300 characters at most."""
+        plain = self.to_plain()
+        kinds = ", ".join(step.kind for step in self.transforms) or "none"
+        if len(kinds) > MAX_TOLD:
+            kinds = f"{len(self.transforms)} of them"
+        modules = {f"code of {module}": f"#{_hash(digest)}" for module, digest in code}
+        if len("".join(modules)) > MAX_TOLD:
+            modules = {"code": f"#{_hash(modules)}"}
+        return {
+            "source": f"{self.source.kind} #{_hash(plain['source'])}",
+            "index": f"#{_hash(index)}",
+            "transforms": f"{kinds} #{_hash(plain['transforms'])}",
+            "order": f"seed {self.shuffle.seed}" if self.shuffle else "not shuffled",
+            "batch": f"{self.batch.size} rows, {self.batch.remainder}" if self.batch else "none",
+            "bad samples": f"replaced, {self.on_error.most:.2%} at most" if self.on_error else "raise",
+            **modules,
+        }
+
+
+def _hash(plain: Any, nbytes: int = 4) -> str:
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=nbytes).hexdigest()
 
 
 def explain(error: ValidationError) -> str:

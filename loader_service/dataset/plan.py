@@ -94,7 +94,8 @@ class Plan:
         except OSError as error:
             raise DatasetError(f"the source cannot be opened: {error}") from error
         self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
-        self.key = declaration.key({name: ref.table for name, ref in self.index_refs.items()})
+        content, code = {name: ref.table for name, ref in self.index_refs.items()}, declaration.hashed_code()
+        self.key, self.parts = declaration.key(content, code), declaration.parts(content, code)
         self.class_names = declaration.source.class_names(self.index)
         self.samples = len(self._reader)
         self.batch_size = declaration.batch.size
@@ -130,6 +131,7 @@ class Plan:
             class_names=self.class_names,
             remainder=self._remainder,
             most_replaced=self._bad.most,
+            parts=self.parts,
         )
 
     @property

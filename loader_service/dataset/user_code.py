@@ -38,6 +38,11 @@ class UserCode(BaseModel):
     name: Annotated[str, Field(pattern=NAME)]
     root: str | None = None
 
+    @property
+    def module(self) -> str:
+        """The module's dotted name."""
+        return self.name.partition(":")[0]
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Return the schema of what stands in a file: the name alone, from which catalog.py finds the folder."""
@@ -61,7 +66,7 @@ class UserCode(BaseModel):
         Raises:
             DatasetError: If either cannot be had; the import's own error is the cause.
         """
-        module_name, _, attribute = self.name.partition(":")
+        module_name, attribute = self.module, self.name.partition(":")[2]
         try:
             found: Any = self._module(module_name)
         except Exception as error:
@@ -96,7 +101,7 @@ class UserCode(BaseModel):
 
     def digest(self) -> str:
         """Return the hash of the module's source: changed code makes another dataset."""
-        origin = _origin(self.name.partition(":")[0], self.root)
+        origin = _origin(self.module, self.root)
         if origin is None or not origin.is_file():
             return "no source"
         return hashlib.blake2b(origin.read_bytes(), digest_size=16).hexdigest()

@@ -9,6 +9,7 @@
     |   |-- AddressInUse    a live daemon holds it
     |   `-- NoDaemon        nobody answers there
     |-- NotEnoughMemory     the slots do not fit
+    |-- BackupError         a training cannot go on from its backups
     |-- StreamClosed        a stream or connection was used after its end
     `-- RemoteError         the other process did it
         |-- ProtocolError   a message that cannot be understood, or another protocol version
@@ -86,6 +87,10 @@ class NoDaemon(AddressError):
 
 class NotEnoughMemory(LoaderError):
     """The shared memory that a stream needs is more than there is."""
+
+
+class BackupError(LoaderError):
+    """A training cannot go on from its backups: none is whole, or none fits the model."""
 
 
 class StreamClosed(LoaderError):

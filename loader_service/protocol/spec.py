@@ -69,7 +69,12 @@ class FieldSpec:
 
 @dataclass(frozen=True, config=ConfigDict(extra="ignore"))
 class DatasetInfo:
-    """What a stream over a dataset must know: all that opening it has found out."""
+    """What a stream over a dataset must know: all that opening it has found out.
+
+    `parts` are what the key is made of, to say what has changed where keys differ: "source", "index", "transforms",
+    "order", "batch", and "code of MODULE" for each module of the user's, or "code" for many. Each is told in some
+    words, in a short hash that begins with #, or in both.
+    """
 
     key: str
     spec: dict[str, FieldSpec]
@@ -82,6 +87,7 @@ class DatasetInfo:
     class_names: list[str]
     remainder: Literal["keep", "drop", "pad"] = "keep"
     most_replaced: Annotated[int, Field(ge=0)] = 0  # samples; 0: one that cannot be made is an error
+    parts: dict[str, str] = Field(default_factory=dict)
 
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included."""

@@ -27,12 +27,12 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 COMMANDS = [command.name for command in app.registered_commands]
 INNER = {
-    "broken_off",
     "declaration",
     "from_dict",
     "move",
     "next_before",
     "plan",
+    "position",
     "roles",
     "tables",
     "to_dict",

@@ -87,7 +87,7 @@ def test_a_state_goes_on_where_it_was_taken(augmented):
         resumed = loader.stream(augmented)
         resumed.load_state_dict(state)
 
-        assert state == {"version": 1, "key": augmented.key, "n": 7}
+        assert (state["version"], state["key"], state["n"]) == (1, augmented.key, 7)
         assert digest(list(resumed)) == rest == expected_digest(augmented, range(7, 10))
 
 
@@ -96,7 +96,7 @@ def test_a_state_of_another_dataset_is_refused(augmented):
         state = loader.stream(augmented).state_dict()
         other = loader.stream(augmented.shuffle(seed=8))
 
-        with pytest.raises(DatasetError, match="belongs to the dataset with key"):
+        with pytest.raises(DatasetError, match="the order has changed: seed 7, now seed 8"):
             other.load_state_dict(state)
 
 
