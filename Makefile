@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
 
-.PHONY: install demo test test-containers bench bench-all lock format clean
+.PHONY: install demo test faults test-containers bench bench-all lock format clean
 
 install: $(READY)
 
@@ -23,6 +23,11 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# What docs/guarantees.md promises, at length: both print the seed that they go by, and stop at the first violation.
+faults: install
+	$(BIN)/python -m tests.faults.long
+	$(BIN)/python -m tests.faults.fuzz
 
 # Builds the images and runs docker-compose.yml: needs root, Docker with Compose, and some gigabytes.
 test-containers: install

@@ -86,6 +86,17 @@ def test_the_least_room_of_all_control_groups_counts(control_group, path, files,
     assert memory_room(*control_group(path, files, controllers)) == room
 
 
+def test_a_daemon_has_as_many_files_open_as_nobody_forbids():
+    """Where the shell says 64 and means it, that is the limit; where it only says so, it is none."""
+    script = "from loader_service.machine import *; raise_descriptors(); print(most_descriptors())"
+    most = []
+    for limit in ("-Sn 64", "-n 64"):
+        command = ["bash", "-c", f'ulimit {limit}; "$0" -c "$1"', sys.executable, script]
+        most.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+    assert most[0] > most[1] == 64
+
+
 def test_a_process_that_may_use_one_core_starts_one_worker():
     script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});" + (
         "from loader_service.config import Settings; print(Settings().worker_count())"

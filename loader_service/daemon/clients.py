@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from loader_service.daemon.datasets import Opening, Served, tables_in
+from loader_service.daemon.datasets import Opening, Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.ledgers import Ledgers
 from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, available_memory, choose_slots, mebibytes
@@ -45,7 +45,7 @@ from loader_service.protocol.messages import (
     Stop,
     StreamFailed,
 )
-from loader_service.protocol.tables import TableStore
+from loader_service.protocol.tables import TableStore, tables_in
 
 log = logging.getLogger(__name__)
 

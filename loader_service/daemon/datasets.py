@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ from loader_service.protocol.ledger import Ledger
 from loader_service.protocol.messages import DatasetOpened, StreamOpened
 from loader_service.protocol.shard import Shard
 from loader_service.protocol.spec import DatasetInfo
+from loader_service.protocol.tables import tables_in
 
 
 @dataclass(eq=False)
@@ -88,20 +88,3 @@ class Served:
             latest=self.shelf.latest(),
             doubts=self.opened.doubts,
         )
-
-
-def tables_in(plain: Any) -> Iterator[str]:
-    """Yield the hash of every table that plain data names.
-
-    >>> list(tables_in({"labels": {"table": "0a", "dtype": "int64", "shape": [3]}}))
-    ['0a']
-    """
-    if isinstance(plain, dict):
-        if isinstance(plain.get("table"), str) and "dtype" in plain:
-            yield plain["table"]
-        else:
-            for value in plain.values():
-                yield from tables_in(value)
-    elif isinstance(plain, list):
-        for value in plain:
-            yield from tables_in(value)

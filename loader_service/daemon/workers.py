@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from loader_service.config import Settings
-from loader_service.daemon.datasets import Served, tables_in
+from loader_service.daemon.datasets import Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.memory import mebibytes
 from loader_service.daemon.router import Router
@@ -45,7 +45,7 @@ from loader_service.protocol.messages import (
     WorkerJoined,
 )
 from loader_service.protocol.shard import Shard
-from loader_service.protocol.tables import TableStore
+from loader_service.protocol.tables import TableStore, tables_in
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +103,8 @@ class _Worker:
 
     peer: Peer
     joined: bool = False
-    datasets: dict[int, set[str]] = field(default_factory=dict)  # that it opens or has open -> the tables of each
+    datasets: set[int] = field(default_factory=set)
     arenas: set[int] = field(default_factory=set)
-
-    @property
-    def tables(self) -> set[str]:
-        """All that it has."""
-        return set().union(*self.datasets.values())
 
 
 @dataclass(eq=False)
@@ -212,7 +207,9 @@ class Workers:
         self.scheduler.forget(dataset)
         for number, worker in self._workers.items():
             if dataset in worker.datasets:
-                self._close(number, dataset)
+                worker.datasets.discard(dataset)
+                worker.arenas.discard(dataset)
+                self._send(number, CloseDataset(dataset))
 
     # -- time ------------------------------------------------------------------------------------------------
 
@@ -303,8 +300,7 @@ class Workers:
                 self._dataset_opened(worker, message)
             case DatasetRefused():
                 self.scheduler.worker_opened(worker)
-                if message.dataset in self._workers[worker].datasets:  # else it was forgotten meanwhile
-                    self._close(worker, message.dataset)
+                self._workers[worker].datasets.discard(message.dataset)
                 self._openings.pop(message.dataset, None)
                 self._listener.dataset_refused(message.dataset, message.error)
             case _:
@@ -322,24 +318,18 @@ class Workers:
     def _prepare(self, worker: _Worker, number: int, served: Served) -> None:
         """Tell a worker what it must know before its first task of a dataset."""
         if served.number not in worker.datasets:
-            self._hand_tables(worker, served.number, served.tables)
+            self._hand_tables(worker, served.tables)
+            worker.datasets.add(served.number)
             index, key, replaced = served.opened.index, served.info.key, served.ledger.ids
             self._send(number, OpenDataset(served.number, served.declaration, index, served.shard, key, replaced))
         if served.number not in worker.arenas:
             worker.arenas.add(served.number)
             self._door.hand(worker.peer, ShareArena(served.number, served.mapped_nbytes), served.arena)
 
-    def _hand_tables(self, worker: _Worker, dataset: int, tables: set[str]) -> None:
-        for table in tables - worker.tables:
+    def _hand_tables(self, worker: _Worker, tables: set[str]) -> None:
+        """Hand over what a dataset needs; also what the worker has for another one, which may be closed first."""
+        for table in tables:
             self._door.hand(worker.peer, ShareTable(table), self._tables.fd(table))
-        worker.datasets[dataset] = tables
-
-    def _close(self, number: int, dataset: int) -> None:
-        """Have a worker let go of a dataset, and of the tables that it needs for no other one."""
-        worker = self._workers[number]
-        tables = worker.datasets.pop(dataset) - worker.tables
-        worker.arenas.discard(dataset)
-        self._send(number, CloseDataset(dataset, sorted(tables)))
 
     # -- opening datasets ------------------------------------------------------------------------------------
 
@@ -351,19 +341,19 @@ class Workers:
                 continue
             opening.worker = min(load, key=lambda number: (load[number], number))
             worker = self._workers[opening.worker]
-            self._hand_tables(worker, dataset, set(tables_in(opening.declaration)))
+            self._hand_tables(worker, set(tables_in(opening.declaration)))
+            worker.datasets.add(dataset)
             self.scheduler.worker_opens(opening.worker)
             told = OpenDataset(dataset, opening.declaration, {}, opening.shard, "", blame=opening.blame)
             self._send(opening.worker, told)
 
     def _dataset_opened(self, worker: int, opened: DatasetOpened) -> None:
-        known = self._workers[worker].datasets
-        known[opened.dataset] = known.get(opened.dataset, set()) | {ref.table for ref in opened.index.values()}
         wanted = self._openings.pop(opened.dataset, None)
         if wanted is not None:
             self._listener.dataset_opened(opened)
         if opened.dataset not in self._served:  # nobody waits any more, or its key is served under another number
-            self._close(worker, opened.dataset)
+            self._workers[worker].datasets.discard(opened.dataset)
+            self._send(worker, CloseDataset(opened.dataset))
         self._workers[worker].peer.tables.clear()
 
     # -- workers come and go ---------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ from loader_service.protocol.messages import (
     WorkerJoined,
 )
 from loader_service.protocol.shard import Shard
-from loader_service.protocol.tables import TableStore
+from loader_service.protocol.tables import TableStore, tables_in
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -79,6 +79,7 @@ class _Open:
     plan: Plan
     shard: Shard
     layout: Layout
+    tables: set[str]  # of which it holds a copy each
     slots: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # arrays over each slot, made when needed
 
 
@@ -117,9 +118,9 @@ class Worker:
                 if message.dataset in self._datasets:
                     self._datasets[message.dataset].plan.replace(message.samples)
             case CloseDataset():
-                self._datasets.pop(message.dataset, None)
+                closed = self._datasets.pop(message.dataset, None)
                 self._arenas.pop(message.dataset, None)
-                for table in message.tables:
+                for table in closed.tables if closed else ():
                     self._tables.drop(table)
             case _:
                 raise ProtocolError(f"a worker was sent {message!r}")
@@ -140,6 +141,7 @@ class Worker:
     def _open(self, message: OpenDataset) -> None:
         """Open a dataset: with an index, quietly; without, make the index and tell what the dataset is."""
         self._take_shared()
+        tables = {*tables_in(message.declaration), *(ref.table for ref in message.index.values())}
         try:
             index = {name: self._tables.array(ref) for name, ref in message.index.items()}
             declaration = Declaration.from_plain(message.declaration)
@@ -152,15 +154,23 @@ class Worker:
                 )
             layout = Layout.of(plan.spec, len(message.shard.of(plan.batch_size)))
         except Exception as error:
+            for table in tables:
+                self._tables.drop(table)
             self._link.send(DatasetRefused(message.dataset, failed(explained(error))))
             return
-        self._datasets[message.dataset] = _Open(plan, message.shard, layout)
+        self._datasets[message.dataset] = _Open(plan, message.shard, layout, tables)
         if not message.index:
-            self._tell(message.dataset, plan)
+            self._tell(message.dataset, plan, tables)
 
-    def _tell(self, dataset: int, plan: Plan) -> None:
+    def _tell(self, dataset: int, plan: Plan, tables: set[str]) -> None:
+        """Say what a dataset is; its index is a table from now on, as if it had been handed over."""
         for name, ref in plan.index_refs.items():
-            if ref.table not in self._tables:
+            if ref.table in tables:
+                continue
+            tables.add(ref.table)
+            if ref.table in self._tables:
+                self._tables.adopt(ref.table, os.dup(self._tables.fd(ref.table)))
+            else:
                 with memory_of(plan.index[name], name) as fd:
                     self._tables.adopt(ref.table, os.dup(fd))
             self._link.lifeline.send(ShareTable(ref.table), self._tables.fd(ref.table))

@@ -266,10 +266,9 @@ class ReplaceSamples:
 
 @message("close_dataset")
 class CloseDataset:
-    """Daemon -> worker. Nobody reads this dataset any more: let go of its arena, its files, and these tables."""
+    """Daemon -> worker. Nobody reads this dataset any more: let go of its arena, its files and its tables."""
 
     dataset: Count
-    tables: list[Hash]
 
 
 Piece = tuple[Count, Number, Count, Count]  # slot, n, first row, row after the last

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -67,7 +68,7 @@ class TableStore:
         self._copies[table] += 1
 
     def drop(self, table: str) -> None:
-        """Close a table, if it was not adopted once more than it was dropped; arrays over it stay valid."""
+        """Close a table, if it was dropped as often as it was adopted; arrays over it stay valid."""
         self._copies[table] -= 1
         if not self._copies[table]:
             del self._copies[table]
@@ -100,6 +101,23 @@ class TableStore:
     def close(self) -> None:
         """Close every table; arrays over them stay valid."""
         self.forget(set())
+
+
+def tables_in(plain: Any) -> Iterator[str]:
+    """Yield the hash of every table that plain data names.
+
+    >>> list(tables_in({"labels": {"table": "0a", "dtype": "int64", "shape": [3]}}))
+    ['0a']
+    """
+    if isinstance(plain, dict):
+        if isinstance(plain.get("table"), str) and "dtype" in plain:
+            yield plain["table"]
+        else:
+            for value in plain.values():
+                yield from tables_in(value)
+    elif isinstance(plain, list):
+        for value in plain:
+            yield from tables_in(value)
 
 
 def pack_strings(strings: list[str]) -> dict[str, np.ndarray]:

@@ -1,6 +1,8 @@
 import inspect
 import os
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +80,22 @@ def test_code_that_was_changed_is_imported_anew(user_module):
 
     assert after.compute(0)["x"].tolist() == [0, 1000, 2000]
     assert after.key != before.key
+
+
+@pytest.mark.parametrize("seconds", [0, -0.3])
+def test_an_edit_in_the_very_second_of_the_import_is_seen(user_module, monkeypatch, seconds):
+    """Python compares whole seconds, and sizes: it would take what it has compiled for the new source."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    module = user_module(DOUBLE)
+    file = Path(UserCode.of(f"{module}:double").root, f"{module}.py")
+    now = int(time.time()) + 0.5
+    os.utime(file, (now, now + seconds))
+    assert ARRAYS.map(f"{module}:double").compute(0)["x"].tolist() == [0, 2, 4]
+
+    user_module(DOUBLE.replace("* 2", "* 3"), name=module)
+    os.utime(file, (now, max(now, time.time())))
+
+    assert ARRAYS.map(f"{module}:double").compute(0)["x"].tolist() == [0, 3, 6]
 
 
 def test_two_projects_may_have_modules_of_one_name(tmp_path, user_module, monkeypatch):

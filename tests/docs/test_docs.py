@@ -88,6 +88,11 @@ def test_a_pages_links_lead_somewhere(page):
             assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
+def test_every_proof_of_a_guarantee_is_there():
+    for path in re.findall(r"`(tests/[\w/]+(?:\.py)?)`", (ROOT / "docs" / "guarantees.md").read_text()):
+        assert (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_ends_with_lines_to_copy_that_the_command_takes(command):
     told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120", "TERMINAL_WIDTH": "120"})

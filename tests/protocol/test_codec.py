@@ -9,15 +9,19 @@ from loader_service.protocol.codec import MAX_NBYTES, decode, encode, error_of, 
 from loader_service.protocol.errors import MAX_TEXT, ProtocolError, SampleError
 from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.messages import (
+    MOST_LAYERS,
     TAGS,
     CloseStream,
     Failed,
     FillRows,
+    FromClient,
     Hello,
     OpenStream,
     RequestBatches,
+    RowsBegun,
     Status,
     StreamOpened,
+    tags_of,
 )
 from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import FieldSpec
@@ -80,7 +84,7 @@ EXAMPLES = {
         "blame": "three died",
     },
     "replace_samples": {"dataset": 2, "samples": [3, 2**62]},
-    "close_dataset": {"dataset": 2, "tables": ["0a" * 16]},
+    "close_dataset": {"dataset": 2},
     "fill_rows": {
         "task": 9,
         "dataset": 2,
@@ -226,6 +230,37 @@ def test_wrong_values_in_the_right_fields_are_a_protocol_error(tag, more, data):
         return
 
     assert type(returned) is TAGS[tag]
+
+
+def test_a_message_that_is_none_of_those_that_are_taken_here_is_refused():
+    """A client that sends what only workers say need not even be understood."""
+    assert decode(encode(CloseStream(3)), tags_of(FromClient)) == CloseStream(3)
+
+    with pytest.raises(ProtocolError, match="no message of ours: KeyError"):
+        decode(encode(RowsBegun(3)), tags_of(FromClient))
+
+
+@pytest.mark.parametrize("layers", [MOST_LAYERS, MOST_LAYERS + 1, 500])
+def test_a_declaration_is_nested_only_so_deep(layers):
+    """Deeper ones could be unpacked, but neither walked nor packed again."""
+    dataset = []
+    for _ in range(layers - 2):
+        dataset = [dataset]
+    fields = {**EXAMPLES["open_stream"], "dataset": {"x": dataset}, "shard": {"rank": 0, "count": 1}}
+    packed = msgpack.packb(["open_stream", fields])
+
+    if layers > MOST_LAYERS:
+        with pytest.raises(ProtocolError, match=f"more than {MOST_LAYERS} lists and tables inside each other"):
+            decode(packed)
+    else:
+        assert decode(packed).dataset == {"x": dataset}
+
+
+def test_of_what_cannot_be_understood_only_the_beginning_is_repeated():
+    with pytest.raises(ProtocolError) as refused:
+        decode(msgpack.packb(["x" * 10_000, {}]))
+
+    assert len(str(refused.value)) < 300
 
 
 def test_a_message_that_is_too_large_is_refused_by_its_sender():

@@ -78,6 +78,18 @@ def test_a_second_copy_of_a_table_is_closed(store):
     assert store.fd(ref.table) == kept
 
 
+def test_a_table_is_dropped_with_its_last_copy(store):
+    """It may be handed over for the next dataset before the word comes that the last one is closed."""
+    ref = hand_over(np.arange(5), store)
+    hand_over(np.arange(5), store)
+
+    store.drop(ref.table)
+    assert store.array(ref).tolist() == [0, 1, 2, 3, 4]
+    store.drop(ref.table)
+
+    assert ref.table not in store
+
+
 def test_only_the_tables_that_are_kept_stay(store):
     first, second = hand_over(np.arange(5), store), hand_over(np.arange(6), store)
 
