@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.leftovers import MARKER, Leftovers
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; those who are tested would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
