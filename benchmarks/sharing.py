@@ -63,6 +63,7 @@ def batches_of(arm: str, address: str | None) -> Iterator[Any]:
 def train(arm: str, address: str | None, steps: int, barrier: Any, results: Any) -> None:
     """Be a trainer: take a batch, touch it, wait for the others. Report the CPU that our own loaders have used."""
     used = 0.0
+    multiprocessing.set_start_method("fork", force=True)  # PyTorch's own default; it was inherited from us otherwise
     with contextlib.closing(batches_of(arm, address)) as batches:
         for step in range(WARM_UP + steps):
             for array in next(batches):
