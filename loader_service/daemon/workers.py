@@ -50,6 +50,9 @@ from loader_service.protocol.tables import TableStore, tables_in
 log = logging.getLogger(__name__)
 
 OPEN_ATTEMPTS = 3  # workers that may die over opening a dataset
+OPEN_LOSSES = 12  # those, and workers that were killed meanwhile, maybe by somebody who knows nothing of it
+LOST = "lost with the template"
+FROM_OUTSIDE = ("killed by SIGKILL", LOST)  # these ends may have nothing to do with what the worker was at
 LAST_BREATH = 1.0  # seconds that a worker may take to end after it has hung up
 LAST_WORDS = 0.2  # seconds that a worker which is to be killed has to write its stack into the log
 WEIGHED = 1.0  # seconds between looks at how much memory the workers take
@@ -109,7 +112,7 @@ class _Worker:
 
 @dataclass(eq=False)
 class _Opening:
-    """A dataset that waits for a worker to open it; `tried` counts those that died over it.
+    """A dataset that waits for a worker to open it; `ends` says how those ended that died over it.
 
     That is what its first sample is blamed for, at first: it is left alone then, as one that cannot be made.
     """
@@ -117,7 +120,7 @@ class _Opening:
     declaration: dict[str, Any]
     shard: Shard
     worker: int | None = None
-    tried: int = 0
+    ends: list[str] = field(default_factory=list)
     blame: str = ""
 
 
@@ -389,7 +392,7 @@ class Workers:
         except PeerGone:
             log.error("the template died: all workers are replaced")
             self._loop.remove_reader(self._engine.fileno())
-            facts = [Ended(worker, "lost with the template") for worker in self._engine.close()]
+            facts = [Ended(worker, LOST) for worker in self._engine.close()]
             self._start_engine()
         for fact in facts:
             match fact:
@@ -416,12 +419,13 @@ class Workers:
         for dataset, opening in list(self._openings.items()):
             if opening.worker == fact.worker:
                 opening.worker = None
-                opening.tried += 1
-                if opening.tried < OPEN_ATTEMPTS:
+                opening.ends.append(how)
+                own = [end for end in opening.ends if end not in FROM_OUTSIDE]
+                if len(own) < OPEN_ATTEMPTS and len(opening.ends) < OPEN_LOSSES:
                     continue
-                why = f"{OPEN_ATTEMPTS} workers died while each opened the dataset; the last was {how}"
+                why = f"{len(opening.ends)} workers died while each opened the dataset; the last was {how}"
                 if not opening.blame:
-                    opening.tried, opening.blame = 0, why
+                    opening.ends, opening.blame = [], why
                     continue
                 del self._openings[dataset]
                 self._listener.dataset_refused(dataset, failed(DatasetError(why)))

@@ -57,6 +57,18 @@ class Rows:
 """
 
 
+#: A module that nobody can import until it is told to: who tries leaves its pid.
+WAITS = """
+import os, time
+with open({pids!r}, "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+while not os.path.exists({pids!r} + ".go"):
+    time.sleep(0.01)
+
+def same(sample):
+    return sample
+"""
+
 #: A sample has its worker say something that no worker says, once.
 BABBLES = """
 import gc, json, os
@@ -202,3 +214,27 @@ def test_a_worker_that_babbles_is_replaced_and_its_rows_are_made_again(standing,
 
         assert got == expected_digest(dataset, range(16))
         wait_until(lambda: status_of(standing.address)["workers_lost"] == lost + 1)
+
+
+def test_workers_that_are_killed_while_they_open_a_dataset_do_not_speak_against_it(
+    standing, user_module, numbers, tmp_path
+):
+    """Anybody may have killed them. What ends by itself while it opens a dataset does speak against it."""
+    pids = tmp_path / "pids"
+    user_module("waits", WAITS.format(pids=str(pids)))
+    dataset = numbers.map("waits:same").batch(8)
+    digests = []
+
+    def read():
+        with loader_client.connect(standing.address) as loader:
+            digests.append(digest(loader.stream(dataset)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for killed in range(6):
+        wait_until(lambda killed=killed: pids.exists() and len(pids.read_text().splitlines()) > killed)
+        os.kill(int(pids.read_text().splitlines()[killed]), signal.SIGKILL)
+    (tmp_path / "pids.go").touch()
+    reader.join()
+
+    assert digests == [expected_digest(dataset, range(8))]
