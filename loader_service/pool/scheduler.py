@@ -38,7 +38,6 @@ LONGEST = 0.008  # seconds
 DEATHS = 3  # of workers that were at a single row, before it is blamed
 LOSSES = 30  # of workers that were given a single row, whether they had begun or not
 PARTS = 32  # that a suspect piece is cut into: few deaths to a single row, and few tasks
-SURPRISE = 2.0  # times what was expected: more than that, a row's cost is not believed at once
 LATE = 0.2  # seconds; before, no task is late
 LATE_TIMES = 20  # what a task takes beyond what was expected of it, before it is late
 OPENINGS = 5  # times the timeout of a task: what opening a dataset may take
@@ -225,7 +224,6 @@ class Scheduler:
             dataset = pieces[0].job.dataset
             took = seconds / rows
             before = self._row_seconds.get(dataset, took)
-            took = min(took, SURPRISE * before)  # one slow row does not make all rows slow
             self._row_seconds[dataset] = before + 0.3 * (took - before)
         return self._account(pieces)
 

@@ -89,19 +89,6 @@ def test_a_large_batch_is_cut_into_tasks_of_some_milliseconds():
     assert {len(rows_of(task)) for _, task in assigned} == {8}
 
 
-def test_one_slow_row_does_not_make_small_tasks_of_all_that_come_after_it():
-    scheduler = pool_of(1)
-    scheduler.fill(0, 0, slot=0, n=0, rows=1)
-    finish_all(scheduler, scheduler.assign())
-    scheduler.fill(0, 0, slot=1, n=1, rows=1)
-    for worker, task in scheduler.assign():
-        finish(scheduler, worker, task, seconds=0.1)
-
-    scheduler.fill(0, 0, slot=2, n=2, rows=64)
-
-    assert [len(rows_of(task)) for _, task in scheduler.assign()] == [7, 7]
-
-
 def test_a_worker_has_no_more_than_two_tasks_at_hand():
     scheduler = pool_of(2)
     for slot in range(8):

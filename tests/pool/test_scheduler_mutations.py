@@ -44,10 +44,6 @@ def lets_both_attempts_count(self, ended, other):
     return []
 
 
-def makes_a_second_attempt_at_what_has_ended(self, worker, helped):
-    return [piece.job for pieces in worker.tasks.values() for piece in pieces][:1]
-
-
 def believes_that_a_lost_worker_was_done(self, worker, how="lost"):
     lost = self._workers.pop(worker, None)
     return self._account([piece for pieces in lost.tasks.values() for piece in pieces]) if lost else []
@@ -119,7 +115,6 @@ MISTAKES = [
     ("_cut", mixes_datasets_in_a_task),
     ("_is_free", gives_tasks_to_the_retired),
     ("dismissable", dismisses_the_busy),
-    ("_next_to_help", makes_a_second_attempt_at_what_has_ended),
 ]
 
 
