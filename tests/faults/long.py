@@ -115,10 +115,11 @@ class Siege:
 
     def kill_the_daemon(self) -> None:
         """Kill it; start another one a moment later, at the same address."""
-        self._doomed += [(time.monotonic() + OUTLIVING, process) for process in family_of(self._daemon.pid)]
         self._count_losses()
+        family = family_of(self._daemon.pid)
         self._daemon.kill()
         self._daemon.wait()
+        self._doomed += [(time.monotonic() + OUTLIVING, process) for process in family]
         self.wait(self._draw.uniform(0, 0.5))
         self._daemon = self._start_daemon()
         for watched in self._trainers:
@@ -281,9 +282,10 @@ class Siege:
         return len(ready) == len(status["workers"]) == WORKERS and len(status["streams"]) == len(self._trainers)
 
     def _count_losses(self) -> None:
-        with contextlib.suppress(Exception):  # it may be stopped at this moment
-            status = status_of(self.address)
-            self.lost.update({"workers": status["workers_lost"], "rows redone": status["rows_redone"]})
+        if any(process.pid == self._daemon.pid for _, process in self._paused):
+            return  # it could not say
+        status = status_of(self.address)
+        self.lost.update({"workers": status["workers_lost"], "rows redone": status["rows_redone"]})
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + SETTLING
