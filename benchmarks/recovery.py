@@ -6,10 +6,9 @@ Method   Photos for training, as in photos.py, read as fast as they come from a 
          longest wait is that of the reader for one batch, in each phase.
 Machine  2 cores Intel Xeon 2.8 GHz, 24 GiB, Linux 6.18, Python 3.11                                   2026-11-21
 Result                            undisturbed            a kill a second
-         batches a second         12.8 (11.7..21.9)      12.3 (12.0..16.8)      of the same repeat: 103 % (55..115)
-         longest wait, ms         140 (101..447)         196 (165..252)
-         Two workers again 52 ms after a kill (19..148). Others kept the machine busy meanwhile, and unevenly: read it
-         as "next to nothing is lost".
+         batches a second         15.8 (8.0..16.9)       13.5 (7.6..15.3)       of the same repeat: 91 % (85..101)
+         longest wait, ms         99 (71..464)           204 (141..674)
+         Two workers again 65 ms after a kill (38..296).
 
     python -m benchmarks.recovery --json recovery.jsonl        (--seconds 6 --repeats 5)
 """

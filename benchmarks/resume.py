@@ -8,15 +8,14 @@ Method   512 JPEGs of 320 x 240; a random crop of each, scaled to 64 x 64 and mi
          Arms take turns, and start one further on in each repeat. Each batch of ours is compared with what `compute`
          makes of its number.
 Machine  2 cores Intel Xeon 2.8 GHz, 24 GiB, Linux 6.18, Python 3.11                                   2026-11-21
-Result   from the state to the first batch, ms; in the same repeat against n = 0; median of 21
-         ours         0             35 (17..248)         1.00
-         ours         1,000         38 (16..214)         1.12
-         ours         1,000,000     34 (16..156)         0.97
-         DataLoader   0            104 (41..236)         1.00
-         DataLoader   100        3,576 (1,751..4,766)   28.9
-         tf.data      0            104 (51..179)         1.00
-         tf.data      100        2,191 (1,420..5,169)   20.5
-         The machine was in heavy use by others, which is what the spread shows. n makes no difference to ours.
+Result   from the state to the first batch, ms; in the same repeat against n = 0; median of 15
+         ours         0             24 (18..122)         1.00
+         ours         1,000         21 (15..84)          0.79
+         ours         1,000,000     24 (17..53)          0.95
+         DataLoader   0             58 (35..94)          1.00
+         DataLoader   100        1,669 (1,593..2,062)   29.9
+         tf.data      0             62 (53..115)         1.00
+         tf.data      100        1,515 (1,169..2,958)   24.0
 Not shown  starting a daemon, opening a dataset and building a model, which do not depend on n; more batches of
          those who skip: at that pace a million take hours.
 

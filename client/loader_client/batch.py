@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from loader_service.protocol.arena import SlotArrays
 from loader_service.protocol.layout import IDS, Layout
+from loader_service.protocol.ragged import assembled
+from loader_service.protocol.spec import Spec
 
 
 class Lease:
@@ -31,21 +34,22 @@ class Lease:
         }
 
 
-class Batch(Mapping[str, np.ndarray]):
+class Batch(Mapping[str, Any]):
     """What one step trains on: a mapping from field to array, each of shape (rows, *field shape).
 
-    The arrays are read-only: other trainers may be reading the same memory. `n` counts batches from 0 over all epochs.
+    A ragged field is a `Ragged`, one of strings a `Text`: two arrays each. All arrays are read-only: other trainers may
+    be reading the same memory. `n` counts batches from 0 over all epochs.
     """
 
     __slots__ = ("_arrays", "epoch", "ids", "n")
 
-    def __init__(self, n: int, epoch: int, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, n: int, epoch: int, fields: dict[str, Any]) -> None:
         self.n = n
         self.epoch = epoch
-        self.ids: np.ndarray = arrays.pop(IDS)  # int64 (rows,): which samples; -1 in padding
-        self._arrays = arrays
+        self.ids: np.ndarray = fields.pop(IDS)  # int64 (rows,): which samples; -1 in padding
+        self._arrays = fields
 
-    def __getitem__(self, field: str) -> np.ndarray:
+    def __getitem__(self, field: str) -> Any:
         try:
             return self._arrays[field]
         except KeyError:
@@ -65,26 +69,20 @@ class Batch(Mapping[str, np.ndarray]):
 class SlotReader:
     """Makes batches of one stream's slots: views, or copies where the reader keeps too many views."""
 
-    def __init__(self, arena: np.ndarray, layout: Layout) -> None:
-        self._arena, self._layout = arena, layout
-        self._fields = [
-            (name, offset, np.dtype(field.dtype), field.shape) for name, (offset, field) in layout.fields.items()
-        ]
+    def __init__(self, arena: np.ndarray, layout: Layout, spec: Spec) -> None:
+        self._arena, self._nbytes, self._spec = arena, layout.slot_nbytes, spec
+        self._arrays = SlotArrays(layout)
 
-    def view(self, slot: int, rows: int, returned: Callable[[], None]) -> dict[str, np.ndarray]:
-        """Return arrays over a slot; `returned` is called when the last of them is gone."""
-        lease = Lease(self._arena, slot * self._layout.slot_nbytes, self._layout.slot_nbytes)
+    def view(self, slot: int, rows: int, returned: Callable[[], None]) -> dict[str, Any]:
+        """Return fields over a slot; `returned` is called when the last of their arrays is gone."""
+        lease = Lease(self._arena, slot * self._nbytes, self._nbytes)
         weakref.finalize(lease, returned).atexit = False
-        return self._arrays(np.asarray(lease), rows)
+        return assembled(self._arrays.read(np.asarray(lease), rows), self._spec)
 
-    def copy(self, slot: int, rows: int) -> dict[str, np.ndarray]:
-        """Return copies of a slot's arrays: the slot can be returned at once."""
-        start = slot * self._layout.slot_nbytes
-        memory = self._arena[start : start + self._layout.slot_nbytes]
-        copies = {name: array.copy() for name, array in self._arrays(memory, rows).items()}
+    def copy(self, slot: int, rows: int) -> dict[str, Any]:
+        """Return copies of a slot's fields: the slot can be returned at once."""
+        memory = self._arena[slot * self._nbytes : (slot + 1) * self._nbytes]
+        copies = {name: array.copy() for name, array in self._arrays.read(memory, rows).items()}
         for array in copies.values():
             array.flags.writeable = False
-        return copies
-
-    def _arrays(self, memory: np.ndarray, rows: int) -> dict[str, np.ndarray]:
-        return {name: np.ndarray((rows, *shape), dtype, memory, offset) for name, offset, dtype, shape in self._fields}
+        return assembled(copies, self._spec)

@@ -97,7 +97,7 @@ class _Bell:
 
     def wait(self) -> None:
         """Sleep until somebody rings."""
-        os.eventfd_read(self._fd)
+        os.read(self._fd, 8)  # not eventfd_read, which a signal that this thread happens to take ends with an error
 
     def clear(self) -> None:
         """From here on, the next ring wakes the thread once more."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
-
-import numpy as np
+from typing import Any
 
 from loader_client.batch import SlotReader
 from loader_client.connection import Arrived
@@ -47,13 +46,13 @@ class Loans:
         """Whether so many views are alive that the next batch has to be copied."""
         return self._held.total() - len(self._returned) >= self._views
 
-    def view(self, arrived: Arrived) -> dict[str, np.ndarray]:
-        """Return arrays over a slot; it comes back when the last of them is gone."""
+    def view(self, arrived: Arrived) -> dict[str, Any]:
+        """Return fields over a slot; it comes back when the last of them is gone."""
         self._held[arrived.slot] += 1
         return self._slots.view(arrived.slot, arrived.rows, partial(self._come_back, arrived.slot))
 
-    def copy(self, arrived: Arrived) -> dict[str, np.ndarray]:
-        """Return copies of a slot's arrays; it comes back at once."""
+    def copy(self, arrived: Arrived) -> dict[str, Any]:
+        """Return copies of a slot's fields; it comes back at once."""
         copies = self._slots.copy(arrived.slot, arrived.rows)
         self.decline(arrived.slot)
         return copies

@@ -81,7 +81,7 @@ def _class_field(info: DatasetInfo, roles: Roles) -> str:
     return target
 
 
-def _is_one_hot(shape: tuple[int, ...]) -> bool:
+def _is_one_hot(shape: tuple[int | None, ...]) -> bool:
     return len(shape) == 1 and shape[0] != 1
 
 

@@ -148,12 +148,15 @@ class Stream:
     def tf_data(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> tf.data.Dataset:
         """Return a `tf.data.Dataset` of (x, y), or (x, y, w): each pass over it is one epoch, from the cursor on.
 
-        Tensors lie over the shared memory; nothing is copied.
+        Tensors lie over the shared memory; nothing is copied. A ragged field is a `tf.RaggedTensor`, one of strings
+        a `tf.string`.
         """
-        from loader_client.tensorflow_adapter import dataset_of, signature_of
+        from loader_client.tensorflow_adapter import dataset_of, signature_of, tensor_of
 
         roles = self.roles(inputs, targets, weights)
-        return dataset_of(lambda: map(roles.arrange, self), signature_of(self, roles), len(self))
+        return dataset_of(
+            lambda: (roles.arrange(batch, tensor_of) for batch in self), signature_of(self, roles), len(self)
+        )
 
     def torch(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> TorchDataset:
         """Return a torch `IterableDataset` of (x, y), or (x, y, w): each pass over it is one epoch, from the cursor on.

@@ -19,7 +19,6 @@ from loader_client.loans import Loans
 from loader_client.replaced import tell_replaced
 from loader_service.protocol.codec import error_of
 from loader_service.protocol.errors import DatasetError, LoaderError
-from loader_service.protocol.layout import Layout
 from loader_service.protocol.ledger import Ledger
 from loader_service.protocol.messages import (
     BatchesReady,
@@ -34,7 +33,8 @@ from loader_service.protocol.messages import (
     StreamFailed,
     StreamOpened,
 )
-from loader_service.protocol.shard import Shard
+from loader_service.protocol.ragged import assembled
+from loader_service.protocol.shard import Shard, layout_of
 from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import TableRef
 
@@ -240,9 +240,9 @@ class SharedSupply:
             )
             return
         self._window.prefetch = opened.prefetch
-        layout = Layout.of(opened.info.spec, len(self.shard.of(opened.info.batch_size)))
+        layout = layout_of(opened.info, self.shard)
         self._loans = Loans(
-            SlotReader(self._channel.arenas[opened.arena], layout),
+            SlotReader(self._channel.arenas[opened.arena], layout, opened.info.spec),
             opened.views,
             hold_back=max(1, opened.prefetch // 4),  # one message returns some slots at once
             nudge=self._channel.nudge,
@@ -259,7 +259,7 @@ class SharedSupply:
             raise copy(self._failure)
         return waited
 
-    def _arrays(self, arrived: Arrived) -> dict[str, np.ndarray]:
+    def _arrays(self, arrived: Arrived) -> dict[str, Any]:
         """Return views of a slot, or copies where too many views are alive already."""
         if self._lent.is_full:
             self._copied += 1
@@ -301,15 +301,13 @@ class InlineSupply:
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Make batch `n`."""
         began = time.perf_counter()
-        arrays: dict[str, np.ndarray] = self._plan.compute(n)
+        arrays: dict[str, np.ndarray] = self._plan.compute(n, self.shard)
         self._tell()
-        rows = self.shard.of(self.info.rows(n))
-        arrays = {name: array[rows.start : rows.stop] for name, array in arrays.items()}
         for array in arrays.values():
             array.flags.writeable = False
         self._seconds += time.perf_counter() - began
         self._taken += 1
-        return Batch(n, n // self.info.batches_per_epoch, arrays)
+        return Batch(n, n // self.info.batches_per_epoch, assembled(arrays, self.info.spec))
 
     def stats(self) -> dict[str, float]:
         """Return counts and seconds: all of the making is waiting."""

@@ -13,10 +13,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from loader_client.roles import Roles
 from loader_service.protocol.errors import StreamClosed
+from loader_service.protocol.ragged import Ragged, Text
 from loader_service.protocol.spec import FieldSpec
 
 if TYPE_CHECKING:
@@ -35,9 +37,25 @@ def signature_of(stream: Stream, roles: Roles, weights: FieldSpec | None = None)
     """
     last = stream.rows(len(stream) - 1)
     rows = last if last == stream.batch_size else None
-    return roles.arrange(
-        stream.spec, lambda field: tf.TensorSpec((rows, *field.shape), tf.dtypes.as_dtype(field.dtype)), weights
-    )
+    return roles.arrange(stream.spec, lambda field: _spec_of(field, rows), weights)
+
+
+def _spec_of(field: FieldSpec, rows: int | None) -> Any:
+    if field.form == "text":
+        return tf.TensorSpec((rows,), tf.string)
+    dtype = tf.dtypes.as_dtype(field.dtype)
+    if field.form == "ragged":
+        return tf.RaggedTensorSpec((rows, *field.shape), dtype, ragged_rank=1, row_splits_dtype=tf.int64)
+    return tf.TensorSpec((rows, *field.shape), dtype)
+
+
+def tensor_of(value: Any) -> Any:
+    """Return what TensorFlow takes: an array as it is, a `RaggedTensor`, strings."""
+    if isinstance(value, Text):
+        return np.asarray(value.encoded(), object)
+    if isinstance(value, Ragged):
+        return tf.RaggedTensor.from_row_splits(value.values, value.row_splits, validate=False)
+    return value
 
 
 def dataset_of(elements: Callable[[], Iterator[Any]], signature: Any, batches: int | None = None) -> tf.data.Dataset:

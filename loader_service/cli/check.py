@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -28,7 +27,6 @@ from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.user_code import explained
 from loader_service.protocol.errors import ConfigError, LoaderError, nearest
-from loader_service.protocol.layout import IDS, IDS_SPEC
 from loader_service.protocol.spec import FieldSpec, describe
 
 EXAMPLES = (
@@ -95,8 +93,7 @@ def _open(declaration: Declaration) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         plan = Dataset(declaration).plan
-        row = {name: np.empty((1, *field.shape), field.dtype) for name, field in {**plan.spec, IDS: IDS_SPEC}.items()}
-        plan.fill(0, 0, 1, row)
+        plan.fill(0, 0, 1, plan.empty_rows(1))
     except Exception as error:
         return _wrong(explained(error))
     told = _describe(plan.samples, plan.batch_size, plan.batches_per_epoch, plan.spec)

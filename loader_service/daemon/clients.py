@@ -45,6 +45,7 @@ from loader_service.protocol.messages import (
     Stop,
     StreamFailed,
 )
+from loader_service.protocol.shard import layout_of
 from loader_service.protocol.tables import TableStore, tables_in
 
 log = logging.getLogger(__name__)
@@ -357,7 +358,7 @@ class Clients:
         Raises:
             NotEnoughMemory: If two slots do not fit.
         """
-        layout = Layout.of(opened.info.spec, len(opening.shard.of(opened.info.batch_size)))
+        layout = layout_of(opened.info, opening.shard)
         wanted = opening.prefetch + VIEWS + SPARE_SLOTS
         slots = self._affordable(layout, wanted)
         most_slots = max(slots, min(MOST_STREAMS * wanted, self.memory_limit // layout.slot_nbytes))

@@ -77,6 +77,10 @@ class Served:
         """Return how many rows of batch `n` are the shard's, padding included."""
         return len(self.shard.of(self.info.rows(n)))
 
+    def parts(self, n: int) -> int:
+        """Return how many rows of batch `n` are made one by one: if it is made in one piece, that piece."""
+        return 1 if self.info.whole else self.rows(n)
+
     def stream_opened(self, stream: StreamId, share: Share) -> StreamOpened:
         """Return what the client is told."""
         return StreamOpened(

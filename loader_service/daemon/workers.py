@@ -191,7 +191,8 @@ class Workers:
 
     def fill(self, dataset: int, slot: int, n: int) -> None:
         """Have batch `n` of a dataset made in a slot."""
-        self.scheduler.fill(dataset, dataset, slot, n, self._served[dataset].rows(n))
+        served = self._served[dataset]
+        self.scheduler.fill(dataset, dataset, slot, n, served.parts(n), finishes=bool(served.info.stage))
 
     def replace(self, dataset: int, samples: list[int]) -> None:
         """Tell those who know a dataset of further samples that are replaced: rows of later tasks heed it."""

@@ -10,6 +10,8 @@ import numpy as np
 from loader_service.protocol.errors import DatasetError, SpecMismatch
 from loader_service.protocol.spec import FieldSpec
 
+TEXT = FieldSpec((None,), "uint8", form="text")
+
 
 def put(row: np.ndarray, value: Any, field: str) -> None:
     """Write one sample's value into its row.
@@ -31,6 +33,34 @@ def put(row: np.ndarray, value: Any, field: str) -> None:
     row[...] = array
 
 
+def put_part(room: np.ndarray, value: Any, field: str) -> int:
+    """Write one sample's value into room for the longest; what stands behind it stays. Return its length.
+
+    Raises:
+        SpecMismatch: If it is longer, or does not fit otherwise.
+    """
+    array = encoded(value)
+    if array.ndim != room.ndim or array.shape[1:] != room.shape[1:]:
+        told = (None, *room.shape[1:])
+        raise SpecMismatch(f"field {field!r} is {array.dtype} {array.shape}, declared {room.dtype} {told}.")
+    if len(array) > len(room):
+        raise SpecMismatch(
+            f"field {field!r} has {len(array):,} entries, and the longest was declared to have {len(room):,}: "
+            "say most=... in the step that pads it, makes it ragged, or takes it as text"
+        )
+    put(room[: len(array)], array, field)
+    return len(array)
+
+
+def encoded(value: Any) -> np.ndarray:
+    """Return a value as an array; a string as its UTF-8 bytes."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "US" or array.ndim:
+        return array
+    text = array.item()
+    return np.frombuffer(text if isinstance(text, bytes) else text.encode(), np.uint8)
+
+
 def native(value: Any) -> np.ndarray:
     """Return a value as an array in the machine's byte order: OpenCV looks at no other."""
     array = np.asarray(value)
@@ -41,12 +71,13 @@ def spec_of(sample: Mapping[str, np.ndarray], origin: str) -> dict[str, FieldSpe
     """Return the spec of a sample that a user's code made; `origin` names that code.
 
     Raises:
-        DatasetError: If a field holds anything but numbers.
+        DatasetError: If a field holds anything but numbers, or one string.
     """
     spec = {}
     for name, value in sample.items():
         try:
-            spec[name] = FieldSpec.of(value)
+            is_text = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "US"
+            spec[name] = TEXT if is_text else FieldSpec.of(value)
         except DatasetError as error:
             raise DatasetError(f"{origin}: field {name!r}: {error}") from None
     return spec
@@ -55,4 +86,6 @@ def spec_of(sample: Mapping[str, np.ndarray], origin: str) -> dict[str, FieldSpe
 def _advice(got: tuple[int, ...], declared: tuple[int, ...]) -> str:
     if len(got) == 3 and len(declared) == 3:
         return "Pictures differ in size: add .resize(height, width) or a crop."
+    if len(got) == len(declared) and got[1:] == declared[1:]:
+        return "Rows that differ in length need a .pad(...) or .ragged(...) of that field."
     return "The first sample sets the spec: every sample must be alike."

@@ -20,8 +20,11 @@ from pydantic import BaseModel, ValidationError
 
 from loader_service.dataset.collate import native
 from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuffle, explain
+from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
+from loader_service.dataset.finish.map_batch import MapBatch
+from loader_service.dataset.finish.step import Finish
 from loader_service.dataset.plan import Plan
-from loader_service.dataset.sources.arrays import Arrays
+from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
 from loader_service.dataset.sources.python import Python
@@ -35,11 +38,13 @@ from loader_service.dataset.transforms.geometry import (
     Resize,
 )
 from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.transform import Transform
 from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import IDS
+from loader_service.protocol.ragged import Ragged, assembled
 from loader_service.protocol.spec import FieldSpec, describe
 from loader_service.protocol.tables import TableRef, pack_strings
 
@@ -100,19 +105,23 @@ class Dataset:
         return cls._of(NpyFiles, tables, path=path, ids=packed, labels=column)
 
     @classmethod
-    def from_arrays(cls, **fields: ArrayLike | PathLike) -> Dataset:
+    def from_arrays(cls, **fields: ArrayLike | PathLike | Ragged | Sequence[ArrayLike]) -> Dataset:
         """Read rows of arrays: `from_arrays(x="x.npy", y=labels)`; all must have the same length.
 
         A path of a `.npy` file is memory-mapped by the workers. An array in memory is copied once into shared
-        memory when a stream is opened over it.
+        memory when a stream is opened over it. A list of arrays that differ in length, or a `Ragged`, makes rows of
+        different lengths: see `pad` and `ragged`.
         """
         if not fields:
             raise DatasetError("from_arrays needs at least one field: from_arrays(x=..., y=...)")
         tables: dict[str, np.ndarray] = {}
-        sources: dict[str, str | TableRef] = {}
+        sources: dict[str, str | TableRef | RaggedRef] = {}
         for name, value in fields.items():
             if isinstance(value, str | os.PathLike):
                 sources[name] = _absolute(value)
+            elif (ragged := ragged_of(name, value)) is not None:
+                values, splits = _keep(ragged.values, tables), _keep(ragged.row_splits, tables)
+                sources[name] = RaggedRef(values=values, row_splits=splits)
             else:
                 sources[name] = _keep(_row_array(f"from_arrays: {name!r}", value), tables)
         return cls._of(Arrays, tables, fields=sources)
@@ -195,6 +204,64 @@ class Dataset:
         """
         return self._then(Map, function=UserCode.of(function))
 
+    # -- rows that differ in length, and whole batches -------------------------------------------------------
+
+    def pad(
+        self,
+        field: str,
+        to: int | Literal["longest"] = "longest",
+        *,
+        most: int | None = None,
+        value: float = 0,
+        truncate: bool = False,
+        mask: str | None = None,
+        lengths: str | None = None,
+    ) -> Dataset:
+        """Bring rows of different lengths to one length: that of their batch's longest, or always the same.
+
+        Args:
+            field: Its first axis is padded, at the end.
+            to: "longest", or the number of entries that each row gets.
+            most: Entries of the longest row of all, for which room is kept; needed for "longest" where the source
+                does not know it.
+            value: What is put behind a row's end.
+            truncate: Cut off the end of rows that are longer than `to`; otherwise, these are an error.
+            mask: Name of a further field, bool (length,): where a row has entries.
+            lengths: Name of a further field, int64 (): how many entries a row has.
+        """
+        further = {"value": value, "mask": mask, "lengths": lengths}
+        if to == "longest":
+            if truncate:
+                raise DatasetError("pad: truncate=True needs a length to cut rows off at: say to=...")
+            return self._finish(PadLongest, field=field, most=most, **further)
+        if most is not None:
+            raise DatasetError(f"pad: all rows get {to} entries: leave out most=..., or say to='longest'")
+        return self._then(PadTo, field=field, length=to, truncate=truncate, **further)
+
+    def ragged(self, field: str, *, most: int | None = None) -> Dataset:
+        """Keep rows of different lengths as they are: a batch has a `Ragged`, of `values` and `row_splits`.
+
+        Args:
+            most: Entries of the longest row, for which room is kept; needed where the source does not know it.
+        """
+        return self._finish(RaggedRows, field=field, most=most)
+
+    def text(self, field: str, *, most: int) -> Dataset:
+        """Keep room for longer strings: a field of strings has 1,000 bytes for each unless told otherwise.
+
+        Args:
+            most: Bytes of the longest one, in UTF-8.
+        """
+        return self._finish(RaggedRows, kind="text", field=field, most=most)
+
+    def map_batch(self, function: str | Callable[..., dict[str, Any]]) -> Dataset:
+        """Call your function on every batch, when all its rows are there: a dict of arrays in, a dict of arrays out.
+
+        All arrays have one row for each sample, in and out. The function is named as for `map`, and its random
+        numbers are pinned in the same way. Of a shard, it sees that shard's rows.
+        """
+        return self._finish(MapBatch, function=UserCode.of(function))
+
     # -- order and batches -----------------------------------------------------------------------------------
 
     def shuffle(self, seed: int = 0) -> Dataset:
@@ -249,11 +316,11 @@ class Dataset:
         """Names of the classes, where the source knows them."""
         return list(self.plan.class_names)
 
-    def compute(self, n: int) -> dict[str, np.ndarray]:
+    def compute(self, n: int) -> dict[str, Any]:
         """Make batch `n` in this process; `n` counts from 0 over all epochs. This is what a batch *is*."""
         batch = self.plan.compute(n)
         del batch[IDS]
-        return batch
+        return assembled(batch, self.plan.spec)
 
     @cached_property
     def plan(self) -> Plan:
@@ -270,7 +337,7 @@ class Dataset:
         return cls(Declaration.from_plain(plain), tables or {})
 
     def __repr__(self) -> str:
-        parts = [self.declaration.source, *self.declaration.transforms]
+        parts = [self.declaration.source, *self.declaration.transforms, *self.declaration.finish]
         steps = [_shown(part.kind, part) for part in parts]
         if self.declaration.shuffle:
             steps.append(f"shuffle(seed={self.declaration.shuffle.seed})")
@@ -299,7 +366,17 @@ class Dataset:
         array.flags.writeable = False
         return array
 
+    def _finish(self, step: type[Finish], **options: Any) -> Dataset:
+        made: Any = _checked(step, **options)
+        last = self.declaration.finish[-1:]
+        if last and last[0].kind == "map_batch" and made.kind != "map_batch":
+            raise DatasetError(f"{made.kind}: say it before map_batch, whose function sees batches as they are then")
+        return self._replace(finish=(*self.declaration.finish, made))
+
     def _then(self, transform: type[Transform], **options: Any) -> Dataset:
+        if self.declaration.finish:
+            done, kind = self.declaration.finish[-1].kind, transform.model_fields["kind"].default
+            raise DatasetError(f"{kind}: it acts on samples, so say it before {done}, which acts on whole batches")
         step: Any = _checked(transform, **options)
         return self._replace(transforms=(*self.declaration.transforms, step))
 

@@ -10,22 +10,36 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
+from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.npy_files import NpyFiles
 from loader_service.dataset.sources.python import Python
 from loader_service.dataset.transforms.flip import RandomFlip
 from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, RandomResizedCrop, Resize
-from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.map import Map, UserFunction
+from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
 AnySource = Annotated[ImageFolder | NpyFiles | Arrays | Python, Field(discriminator="kind")]
 AnyTransform = Annotated[
-    Resize | CenterCrop | RandomCrop | RandomResizedCrop | RandomFlip | Rescale | Normalize | Cast | OneHot | Map,
+    Resize
+    | CenterCrop
+    | RandomCrop
+    | RandomResizedCrop
+    | RandomFlip
+    | Rescale
+    | Normalize
+    | Cast
+    | OneHot
+    | PadTo
+    | Map,
     Field(discriminator="kind"),
 ]
+AnyFinish = Annotated[PadLongest | RaggedRows | MapBatch, Field(discriminator="kind")]
 
 
 EXPECTED = {  # pydantic's types of errors, in the words of a file
@@ -83,6 +97,7 @@ class Declaration(_Plain):
 
     source: AnySource
     transforms: tuple[AnyTransform, ...] = ()
+    finish: tuple[AnyFinish, ...] = ()
     shuffle: Shuffle | None = None
     batch: Batch | None = None
     on_error: OnError | None = None  # None: raise
@@ -107,7 +122,10 @@ class Declaration(_Plain):
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain data: dicts, lists, strings, numbers."""
-        return self.model_dump(mode="json", exclude_none=True)
+        plain = self.model_dump(mode="json", exclude_none=True)
+        if not self.finish:
+            del plain["finish"]
+        return plain
 
     @property
     def seed(self) -> int:
@@ -116,7 +134,8 @@ class Declaration(_Plain):
 
     def user_code(self) -> list[UserCode]:
         """Return every user module that the dataset names."""
-        return self.source.user_code() + [step.function for step in self.transforms if isinstance(step, Map)]
+        steps = (*self.transforms, *self.finish)
+        return self.source.user_code() + [step.function for step in steps if isinstance(step, UserFunction)]
 
     def hashed_code(self) -> list[tuple[str, str]]:
         """Return every user module that the dataset names, with the hash of its source as it is now."""
@@ -139,6 +158,11 @@ class Declaration(_Plain):
             "source": f"{self.source.kind} #{_hash(plain['source'])}",
             "index": f"#{_hash(index)}",
             "transforms": f"{kinds} #{_hash(plain['transforms'])}",
+            **(
+                {"finish": f"{', '.join(step.kind for step in self.finish)} #{_hash(plain['finish'])}"}
+                if self.finish
+                else {}
+            ),
             "order": f"seed {self.shuffle.seed}" if self.shuffle else "not shuffled",
             "batch": f"{self.batch.size} rows, {self.batch.remainder}" if self.batch else "none",
             "bad samples": f"replaced, {self.on_error.most:.2%} at most" if self.on_error else "raise",
@@ -194,7 +218,7 @@ def kind_of(model: type[BaseModel]) -> str:
 def _keys_at(path: Sequence[int | str]) -> list[str]:
     """Return the keys that the table at this place may have."""
     tables: dict[int | str, type[BaseModel]] = {"shuffle": Shuffle, "batch": Batch, "on_error": OnError}
-    for union in (AnySource, AnyTransform):
+    for union in (AnySource, AnyTransform, AnyFinish):
         tables.update((kind_of(model), model) for model in _models(union))
     table = next((tables[part] for part in reversed(path) if part in tables), Declaration)
     return list(table.model_fields)

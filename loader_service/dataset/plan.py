@@ -4,6 +4,8 @@
                one read into the rows of a task, then each transform over all of them
     samples    all other fields: one sample after the other, while it is in the cache
 
+    finish     what can be done only when all rows of a batch are there (finish/): they are on a stage until then
+
 Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
 shape and dtype stay as they are gets the row to write into, and the steps after it work there, in place.
 
@@ -26,22 +28,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.bad_samples import BadSamples
-from loader_service.dataset.collate import put
+from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.draws import stream_key, uniforms
+from loader_service.dataset.finish.finisher import Finisher
+from loader_service.dataset.finish.step import Room
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.purity import doubts, same
+from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
-from loader_service.protocol.layout import IDS, IDS_SPEC
+from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
 from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about, sample_of
+from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
+FINISH = -2  # of the first finish step; the others count down
 FIRST_TRIES = 10  # samples that may fail when a dataset is opened; if more do, it is not for their own sake
 WEIGHT = "weight"  # float32 (): what `remainder="pad"` adds; 0 in padding rows
 Rows = Mapping[str, np.ndarray]
@@ -107,13 +114,24 @@ class Plan:
         most = declaration.on_error.most_replaced(self.samples) if declaration.on_error else 0
         self._bad = BadSamples(self.key, self.samples, declaration.seed, most, replaced)
         specs = self._learn(blame)
+        chain = declaration.transforms
+        self._finisher = Finisher(
+            specs[-1], declaration.finish, self.batch_size, lambda: self._sample(0, steps=len(chain))
+        )
         self._compile(specs)
-        self.spec: dict[str, FieldSpec] = dict(specs[-1])
+        self.spec: dict[str, FieldSpec] = self._finisher.spec
         if IDS in self.spec:
             raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
         self._adds_weight = declaration.batch.remainder == "pad" and WEIGHT not in self.spec
         if self._adds_weight:
-            self.spec[WEIGHT] = FieldSpec((), "float32")
+            self.spec = {**self.spec, WEIGHT: FieldSpec((), "float32")}
+        stage = self._finisher.stage
+        self._row_specs = {
+            **{name: field for name, field in self.spec.items() if name in specs[-1] and name not in stage},
+            **({WEIGHT: self.spec[WEIGHT]} if self._adds_weight else {}),
+            **stage,
+            IDS: IDS_SPEC,
+        }
         self.inputs, self.targets = default_roles(self.spec)
 
     @cached_property
@@ -130,6 +148,7 @@ class Plan:
             targets=self.targets,
             class_names=self.class_names,
             remainder=self._remainder,
+            stage=self._finisher.stage,
             most_replaced=self._bad.most,
             parts=self.parts,
         )
@@ -147,8 +166,7 @@ class Plan:
         """Make the rows start .. stop - 1 of batch `n`.
 
         Args:
-            out: For each field and for `ids`, an array of shape (stop - start, *field shape). Its content is
-                taken as uninitialised.
+            out: Arrays as `empty_rows` makes them, of stop - start rows. Their content is taken as uninitialised.
         Raises:
             SampleError: If a sample cannot be made; it is named, with its file.
             SpecMismatch: If a sample does not fit the spec.
@@ -171,30 +189,60 @@ class Plan:
             return
         draws = self._draw(epoch, positions)
         for column in self._columns:
-            self._fill_column(column, ids, draws, out[column.field])
+            self._fill_column(column, ids, draws, out)
         if self._sample_fields:
             self._fill_samples(epoch, ids, positions, draws, out)
 
-    def compute(self, n: int) -> dict[str, np.ndarray]:
+    def empty_rows(self, count: int) -> dict[str, np.ndarray]:
+        """Return uninitialised arrays for so many rows, ids included."""
+        return {name: np.empty((count, *field.room), field.dtype) for name, field in self._row_specs.items()}
+
+    def finish(self, n: int, rows: range, filled: Rows, room: Room) -> None:
+        """Make batch `n` out of its rows, or that part of it whose rows these are.
+
+        Args:
+            filled: All of these rows, as `fill` has made them.
+            room: Hands out room for an array of the batch, given its name, shape and dtype.
+        """
+        epoch, batch = divmod(n, self.batches_per_epoch)
+        position = batch * self.batch_size + rows.start
+
+        def key(step: int) -> int:
+            return self._draw_key(epoch, FINISH - step)
+
+        self._finisher.run(filled, room, key, position, f"batch {n}")
+
+    def compute(self, n: int, shard: Shard = WHOLE) -> dict[str, np.ndarray]:
         """Make batch `n` here and now, ids included: the definition that every other way must equal."""
         self._bad.heed_file()
-        rows = self.info.rows(n)
-        specs = {**self.spec, IDS: IDS_SPEC}
-        out = {name: np.empty((rows, *field.shape), field.dtype) for name, field in specs.items()}
+        rows = shard.of(self.info.rows(n))
+        out = self.empty_rows(len(rows))
+        made: dict[str, np.ndarray] = {}
+
+        def room(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+            made[name] = np.empty(shape, dtype)
+            return made[name]
+
         with globals_kept() if self._runs_user_code else nullcontext():
             raised: Counter[int] = Counter()
             while True:
                 try:
-                    self.fill(n, 0, rows, out)
+                    self.fill(n, rows.start, rows.stop, out)
                     break
                 except DatasetError as error:
                     self._bad.forgive(error, raised)
+            if self._finisher.stage:
+                self.finish(n, rows, out, room)
         self._bad.write()
-        return out
+        made = {**out, **made}
+        return {name: made[name] for name in arrays_of({**self.spec, IDS: IDS_SPEC})}
 
-    def error_of(self, n: int, row: int, told: str) -> DatasetError:
-        """Return the error that names the sample in a row of batch `n`, without touching it."""
+    def error_of(self, n: int, rows: range, row: int, told: str) -> DatasetError:
+        """Return the error that names the sample in one of these rows of batch `n`, without touching it."""
+        if row == len(rows):
+            return SampleError(f"batch {n}, when it was made of its rows: {told}")
         epoch, batch = divmod(n, self.batches_per_epoch)
+        row += rows.start
         position = batch * self.batch_size + row
         if position >= self.samples:
             return SampleError(f"row {row} of batch {n}, which is padding: {told}")
@@ -267,6 +315,8 @@ class Plan:
         for number, transform in enumerate(self.declaration.transforms):
             if isinstance(transform, Map) and not found:  # what comes behind it would be blamed as well
                 found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
+        if not found:
+            found += self._finisher.doubts(lambda step: self._draw_key(0, FINISH - step))
         if self._reads_rows and self.samples > 1 and not self._reads_rows_alike():
             found.append(
                 "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
@@ -276,7 +326,7 @@ class Plan:
 
     def _reads_rows_alike(self) -> bool:
         ids = self._bad.apply(np.arange(2, dtype=np.int64))
-        rows = [{name: np.zeros((2, *field.shape), field.dtype) for name, field in self.spec.items()} for _ in "ab"]
+        rows = [{name: np.zeros((2, *field.room), field.dtype) for name, field in self.spec.items()} for _ in "ab"]
         try:
             with globals_kept():
                 self._fill_by_user(ids, rows[0])
@@ -302,8 +352,14 @@ class Plan:
 
     def _compile(self, specs: list[Spec]) -> None:
         chain = self.declaration.transforms
-        self._runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in chain)
-        self._reads_rows = not chain and isinstance(self._reader, PythonReader) and self._reader.reads_rows
+        self._runs_user_code = bool(self._seeds_source or self.declaration.user_code())
+        varying = self._finisher.varying
+        self._reads_rows = (
+            not chain
+            and not self._finisher.stage
+            and isinstance(self._reader, PythonReader)
+            and self._reader.reads_rows
+        )
         mapped = max((number for number, step in enumerate(chain) if isinstance(step, SampleTransform)), default=-1)
         steps: dict[int, Step] = {}
         columns: list[Column] = []
@@ -313,6 +369,8 @@ class Plan:
             steps |= own
             source = self._source_spec.get(field)
             vectorised = all(step.transform.vectorised for step in own.values())
+            if field in varying:
+                vectorised = isinstance(self._reader, ArraysReader) and not own
             if mapped < 0 and field in self._reader.columns and vectorised and source is not None:
                 in_place = all(step.into_row and step.transform.in_place for step in own.values())
                 columns.append(Column(field, source, tuple(own.values()), in_place and source == specs[-1][field]))
@@ -330,7 +388,7 @@ class Plan:
         """Return the steps of one field; from the last that changes its spec on, they write into the row."""
         chain = self.declaration.transforms
         steps: dict[int, Step] = {}
-        into_row = True
+        into_row = field not in self._finisher.varying
         for number in reversed(numbers):
             transform = chain[number]
             assert isinstance(transform, FieldTransform), "only field transforms have numbers here"
@@ -362,10 +420,14 @@ class Plan:
             if isinstance(transform, FieldTransform)
         }
 
-    def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, rows: np.ndarray) -> None:
-        values = rows
+    def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, out: Rows) -> None:
+        values = rows = out[column.field]
+        if column.field in self._finisher.varying:
+            assert isinstance(self._reader, ArraysReader), "no other source reads such rows at once"
+            self._reader.read_ragged(column.field, ids, rows, out[lengths_of(column.field)])
+            return
         if not column.read_into_row:
-            values = np.empty((len(ids), *column.source_spec.shape), column.source_spec.dtype)
+            values = np.empty((len(ids), *column.source_spec.room), column.source_spec.dtype)
         self._reader.read_column(column.field, ids, values)
         try:
             for step in column.steps:
@@ -380,7 +442,7 @@ class Plan:
         """Raise the error of the first sample that fails alone."""
         for row, sample_id in enumerate(ids.tolist()):
             with self._naming(sample_id):
-                values = np.empty((1, *column.source_spec.shape), column.source_spec.dtype)
+                values = np.empty((1, *column.source_spec.room), column.source_spec.dtype)
                 self._reader.read_column(column.field, ids[row : row + 1], values)
                 for step in column.steps:
                     values = step.transform.apply(values, draws[step.number][row : row + 1], None)
@@ -400,7 +462,7 @@ class Plan:
                         name = transform.field
                         row = rows[name] if into_row else None
                         sample[name] = transform.apply(sample[name], draws[step][number], row)
-                self._collate(sample, rows)
+                self._collate(sample, rows, out, number)
 
     def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
         """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`."""
@@ -411,11 +473,13 @@ class Plan:
         if self._seeds_source:
             seed_globals(self._draw_key(epoch, SOURCE), position)
 
-    def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray]) -> None:
+    def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray], out: Rows, number: int) -> None:
         for field, row in rows.items():
             if field not in sample:
                 raise SpecMismatch(f"field {field!r} is missing; the sample has {list(sample)}")
-            if sample[field] is not row:
+            if field in self._finisher.varying:
+                out[lengths_of(field)][number] = put_part(row, sample[field], field)
+            elif sample[field] is not row:
                 put(row, sample[field], field)
 
     def _fill_by_user(self, ids: NDArray[np.int64], out: Rows) -> None:

@@ -11,6 +11,9 @@ being worked on then is suspect: it runs alone, in PARTS, until a single row has
 had begun with it count: a worker that is killed by others while it opens the dataset says nothing of its first row.
 Then a worker is told to name the sample in that row, and not to touch it.
 
+Where a batch is made out of its rows when all of them are there, its finish counts as one more row, the last one. It is
+part of the piece that has all the rows, and a piece of its own from when they are cut.
+
 A sample that raises ATTEMPTS times, or that is named for those deaths, is judged: its batch fails, or the sample is
 replaced and the rows are made again.
 
@@ -51,8 +54,10 @@ class Job:
     arena: int
     slot: int
     n: int
-    rows: int
+    rows: int  # its finish included
     missing: int  # rows neither filled nor failed
+    finish: bool = False  # its last row is made out of all the others
+    held: bool = False  # that row was cut off, and waits for them
     error: Failed | None = None  # nobody needs its rows: they cannot be made, or another attempt was first
     rival: Job | None = None  # the other attempt at the same batch, in another slot
 
@@ -196,20 +201,21 @@ class Scheduler:
 
     def fill_again(self, job: Job, slot: int) -> None:
         """Have a late job's batch made in another slot as well: what is done first counts."""
-        rival = Job(job.dataset, job.arena, slot, job.n, job.rows, missing=job.rows, rival=job)
+        rival = Job(job.dataset, job.arena, slot, job.n, job.rows, job.rows, job.finish, rival=job)
         job.rival = rival
         self.second_attempts += 1
         self._enqueue(rival)
 
     # -- work ------------------------------------------------------------------------------------------------
 
-    def fill(self, dataset: int, arena: int, slot: int, n: int, rows: int) -> None:
-        """Have rows 0 .. rows - 1 of batch `n` made in `slot`."""
+    def fill(self, dataset: int, arena: int, slot: int, n: int, rows: int, *, finishes: bool = False) -> None:
+        """Have rows 0 .. rows - 1 of batch `n` made in `slot`; then, if it has a finish, row number `rows`."""
         if dataset not in self._waiting:
             self._waiting[dataset] = deque()
             self._waiting_rows[dataset] = 0
             self._turn.append(dataset)
-        self._enqueue(Job(dataset, arena, slot, n, rows, missing=rows))
+        rows += finishes
+        self._enqueue(Job(dataset, arena, slot, n, rows, rows, finishes))
 
     def rows_begun(self, worker: int, task: int) -> None:
         """It begins with a task that it was to announce."""
@@ -322,6 +328,8 @@ class Scheduler:
             if pieces and alone:
                 break
             if piece.rows >= 1.5 * wanted and not piece.suspect:
+                self._waiting_rows[dataset] -= self._hold_finish(piece)
+            if piece.rows >= 1.5 * wanted and not piece.suspect:
                 queue[0] = Piece(piece.job, piece.start + wanted, piece.stop, piece.raised)
                 piece.stop = piece.start + wanted
             else:
@@ -332,6 +340,14 @@ class Scheduler:
                 break
             wanted -= piece.rows
         return pieces
+
+    def _hold_finish(self, piece: Piece) -> bool:
+        """Leave a batch's finish out of a piece that is about to be cut. Return whether it was in there."""
+        whole = piece.job.finish and piece.rows > 1 and piece.stop == piece.job.rows
+        if whole:
+            piece.stop -= 1
+            piece.job.held = True
+        return whole
 
     def _task_rows(self, dataset: int, batch_rows: int) -> int:
         """Return how many rows the next task should have."""
@@ -356,7 +372,10 @@ class Scheduler:
         for piece in pieces:
             job = piece.job
             job.missing -= piece.rows
-            if job.missing == 0:
+            if job.held and job.missing == 1:
+                job.held = False
+                ended += self._requeue(Piece(job, job.rows - 1, job.rows))
+            elif job.missing == 0:
                 ended.append(job)
                 if job.rival is not None:
                     ended += self._part(job, job.rival)
@@ -409,6 +428,7 @@ class Scheduler:
             return self._fail(piece, OVERTAKEN)  # the other attempt goes on, and nobody falls into the same hole
         piece.suspect = True
         if piece.rows > 1:
+            self._hold_finish(piece)
             parts = min(PARTS, piece.rows)
             edges = [piece.start + piece.rows * part // parts for part in range(parts + 1)]
             ended: list[Job] = []

@@ -25,7 +25,7 @@ from loader_service.dataset.plan import Plan
 from loader_service.dataset.user_code import explained
 from loader_service.pool.engine import STACK_SIGNAL
 from loader_service.protocol.address import Address
-from loader_service.protocol.arena import map_memory, memory_of, slot_arrays
+from loader_service.protocol.arena import SlotWriter, map_memory, memory_of, slot_arrays
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import DatasetError, ProtocolError
 from loader_service.protocol.layout import Layout
@@ -49,7 +49,7 @@ from loader_service.protocol.messages import (
     ShareTable,
     WorkerJoined,
 )
-from loader_service.protocol.shard import Shard
+from loader_service.protocol.shard import Shard, layout_of
 from loader_service.protocol.tables import TableStore, tables_in
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -72,6 +72,18 @@ def run_worker(address: Address, template: int) -> None:
         Worker(link).run()
 
 
+@dataclass(frozen=True)
+class _Room:
+    """One slot, as its writers see it."""
+
+    rows: dict[str, np.ndarray]  # what rows are written to
+    write: SlotWriter  # hands out room for what is made of them
+
+    @classmethod
+    def of(cls, arena: np.ndarray, layout: Layout, slot: int) -> _Room:
+        return cls(slot_arrays(arena, layout, slot), SlotWriter(arena, layout, slot))
+
+
 @dataclass
 class _Open:
     """A dataset as this worker has it."""
@@ -80,7 +92,7 @@ class _Open:
     shard: Shard
     layout: Layout
     tables: set[str]  # of which it holds a copy each
-    slots: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # arrays over each slot, made when needed
+    slots: dict[int, _Room] = field(default_factory=dict)  # arrays over each slot, made when needed
 
 
 class Worker:
@@ -152,7 +164,7 @@ class Worker:
                     "the code that the dataset names was changed while it was being read: a new worker would make "
                     f"other batches (key {message.key!r}, now {plan.key!r}). Open a new stream."
                 )
-            layout = Layout.of(plan.spec, len(message.shard.of(plan.batch_size)))
+            layout = layout_of(plan.info, message.shard)
         except Exception as error:
             for table in tables:
                 self._tables.drop(table)
@@ -191,15 +203,19 @@ class Worker:
             if dataset is None:
                 raise ProtocolError(f"dataset {message.dataset} was named before it was opened")
             for number, (slot, n, start, stop) in enumerate(message.pieces):  # noqa: B007 - read where it failed
-                arrays = dataset.slots.get(slot)
-                if arrays is None:
-                    arrays = slot_arrays(self._arenas[message.arena], dataset.layout, slot)
-                    dataset.slots[slot] = arrays
-                first = dataset.shard.of(dataset.plan.info.rows(n)).start
+                room = dataset.slots.get(slot)
+                if room is None:
+                    room = dataset.slots[slot] = _Room.of(self._arenas[message.arena], dataset.layout, slot)
+                rows = dataset.shard.of(dataset.plan.info.rows(n))
                 if message.blame:
-                    raise dataset.plan.error_of(n, first + start, message.blame)
-                rows = {name: rows[start:stop] for name, rows in arrays.items()}
-                dataset.plan.fill(n, first + start, first + stop, rows)
+                    raise dataset.plan.error_of(n, rows, start, message.blame)
+                filled = min(stop, len(rows))
+                if filled > start:
+                    piece = {name: array[start:filled] for name, array in room.rows.items()}
+                    dataset.plan.fill(n, rows.start + start, rows.start + filled, piece)
+                if stop > len(rows):
+                    made = {name: array[: len(rows)] for name, array in room.rows.items()}
+                    dataset.plan.finish(n, rows, made, room.write)
         except Exception as error:
             self._link.send(RowsFailed(message.task, number, failed(explained(error)), sample_of(error)))
         else:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from loader_service.protocol.errors import NotEnoughMemory
+from loader_service.protocol.errors import NotEnoughMemory, SpecMismatch
 from loader_service.protocol.layout import Layout
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -76,12 +78,69 @@ def map_memory(fd: int, nbytes: int, *, writable: bool) -> np.ndarray:
 
 
 def slot_arrays(memory: np.ndarray, layout: Layout, slot: int) -> dict[str, np.ndarray]:
-    """Return each field of `slot`, ids included, as one array of shape (batch_size, *field shape)."""
+    """Return what the rows of `slot` are written to: arrays of shape (batch_size, *field shape), ids included."""
     start = slot * layout.slot_nbytes
     return {
-        name: np.ndarray((layout.batch_size, *field.shape), field.dtype, memory, start + offset)
-        for name, (offset, field) in layout.fields.items()
+        name: np.ndarray(place.shape, place.dtype, memory, start + place.offset) for name, place in layout.rows.items()
     }
+
+
+class SlotWriter:
+    """Hands out room for the arrays of a batch whose shapes are known only now, and notes these."""
+
+    def __init__(self, memory: np.ndarray, layout: Layout, slot: int) -> None:
+        self._memory, self._layout, self._start = memory, layout, slot * layout.slot_nbytes
+        self._shapes = np.ndarray(layout.shapes.shape, np.int64, memory, self._start + layout.shapes.offset)
+        self._at: dict[str, int] = {}  # array -> where its shape stands
+        end = 0
+        for name, place in layout.arrays.items():
+            if place.varies:
+                self._at[name] = end
+                end += len(place.shape)
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+        """Return the array of a batch, to be written; its content is uninitialised.
+
+        Raises:
+            SpecMismatch: If there is no room for it.
+        """
+        place = self._layout.arrays[name]
+        if math.prod(shape) > math.prod(place.shape):
+            raise SpecMismatch(f"field {name!r} of this batch is {shape}, and there is room for {place.shape}")
+        if place.varies:
+            self._shapes[self._at[name] : self._at[name] + len(shape)] = shape
+        return np.ndarray(shape, place.dtype, self._memory, self._start + place.offset)
+
+
+class SlotArrays:
+    """Reads batches out of slots: what `SlotWriter` and those who fill rows have written."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._fixed = [
+            (name, place.offset, np.dtype(place.dtype), place.shape[1:])
+            for name, place in layout.arrays.items()
+            if not place.varies
+        ]
+        self._varying = [
+            (name, place.offset, np.dtype(place.dtype), len(place.shape), place.nbytes)
+            for name, place in layout.arrays.items()
+            if place.varies
+        ]
+        self._shapes = layout.shapes
+        self._names = list(layout.arrays)
+
+    def read(self, memory: np.ndarray, rows: int) -> dict[str, np.ndarray]:
+        """Return the arrays of the slot that is `memory`; `rows` is how many rows those have whose shape is fixed."""
+        arrays = {name: np.ndarray((rows, *shape), dtype, memory, offset) for name, offset, dtype, shape in self._fixed}
+        if not self._varying:
+            return arrays
+        shapes = np.ndarray(self._shapes.shape, np.int64, memory, self._shapes.offset).tolist()
+        at = 0
+        for name, offset, dtype, ndim, nbytes in self._varying:
+            shape, at = shapes[at : at + ndim], at + ndim
+            assert min(shape, default=0) >= 0 and math.prod(shape) * dtype.itemsize <= nbytes, f"{name}: {shape}"
+            arrays[name] = np.ndarray(shape, dtype, memory, offset)
+        return {name: arrays[name] for name in self._names}
 
 
 @contextmanager

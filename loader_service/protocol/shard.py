@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.layout import Layout
 from loader_service.protocol.spec import DatasetInfo
 
 
@@ -56,3 +57,8 @@ class Shard:
 
 
 WHOLE = Shard(0, 1)
+
+
+def layout_of(info: DatasetInfo, shard: Shard) -> Layout:
+    """Return where in a slot the arrays of a shard's batches lie."""
+    return Layout.of(info.spec, len(shard.of(info.batch_size)), info.stage, whole=info.whole)

@@ -1,7 +1,7 @@
 """Name, shape and dtype of each field, known before anything runs.
 
-A `Spec` describes one sample: its field shapes carry no batch axis. `describe` turns it into the one
-line that error messages and `repr` show.
+A `Spec` describes one sample: its field shapes carry no batch axis. An axis whose size differs, from sample to sample
+or from batch to batch, is None there. `describe` turns a spec into the one line that error messages and `repr` show.
 """
 
 from __future__ import annotations
@@ -36,18 +36,39 @@ class FieldSpec:
 
     >>> FieldSpec((224, 224, 3), "uint8").nbytes
     150528
+    >>> FieldSpec((None, 10), "float32", most=(200,)).nbytes
+    8000
+
+    Attributes:
+        most: What stands for each None where room is reserved: the largest sizes of the axes that differ.
+        form: How a batch holds rows that differ. "dense": one array, all rows of one shape; "ragged": the entries of
+            all rows, one after the other, and where each row ends; "text": the same, of UTF-8 bytes.
     """
 
-    shape: tuple[Size, ...]
+    shape: tuple[Size | None, ...]
     dtype: Dtype
+    most: tuple[Size, ...] = ()
+    form: Literal["dense", "ragged", "text"] = "dense"
+
+    @property
+    def varies(self) -> bool:
+        """Whether the shape of a batch's array is known only when it is made."""
+        return None in self.shape or self.form != "dense"
+
+    @property
+    def room(self) -> tuple[int, ...]:
+        """The shape of a row for which room is reserved."""
+        most = iter(self.most)
+        return tuple(next(most, 0) if size is None else size for size in self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one row."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        """Bytes of one row, at most."""
+        return math.prod(self.room) * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
-        return f"{self.dtype} {self.shape}"
+        told = f"{self.dtype} {self.shape}"
+        return told if self.form == "dense" else f"{self.form} {told}"
 
     @classmethod
     def of(cls, value: np.ndarray) -> FieldSpec:
@@ -86,6 +107,8 @@ class DatasetInfo:
     targets: list[str]  # as y
     class_names: list[str]
     remainder: Literal["keep", "drop", "pad"] = "keep"
+    stage: dict[str, FieldSpec] = Field(default_factory=dict)  # fields of rows, where the batch is made out of them
+    whole: bool = False  # a batch is made in one piece; how many rows it has is known when it is made
     most_replaced: Annotated[int, Field(ge=0)] = 0  # samples; 0: one that cannot be made is an error
     parts: dict[str, str] = Field(default_factory=dict)
 

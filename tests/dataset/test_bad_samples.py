@@ -340,16 +340,16 @@ def test_a_plan_that_is_told_what_to_replace_decides_nothing_itself(source):
 
 def test_a_row_is_named_without_being_touched(source):
     dataset = source([3], samples=20).shuffle(3).batch(8, remainder="pad")
-    expected = dataset.plan.error_of(5, 2, "3 workers died")
+    expected = dataset.plan.error_of(5, range(4), 2, "3 workers died")
     row = sample_of(expected).id
     read_by(dataset).clear()
 
-    assert str(dataset.plan.error_of(5, 2, "3 workers died")) == (
+    assert str(dataset.plan.error_of(5, range(4), 2, "3 workers died")) == (
         f"sample {row} ({dataset.declaration.source.attr.name}[{row}]): 3 workers died"
     )
     assert read_by(dataset) == []
     assert source(samples=20).shuffle(3).batch(8, remainder="pad").plan.compute(5)["ids"][2] == row
-    assert str(dataset.plan.error_of(2, 7, "3 workers died")) == "row 7 of batch 2, which is padding: 3 workers died"
+    assert str(dataset.plan.error_of(2, range(8), 7, "3 workers died")) == "row 7 of batch 2, which is padding: 3 workers died"
 
 
 def test_a_sample_unlike_the_others_knows_itself(tmp_path):

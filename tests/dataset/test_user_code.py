@@ -234,8 +234,8 @@ def test_a_function_that_returns_no_dict_is_refused(user_module, returned):
         ARRAYS.map(f"{module}:f").compute(0)
 
 
-def test_a_function_that_returns_text_is_refused(user_module):
-    module = user_module("def f(sample): return {'x': 'cat'}\n")
+def test_a_function_that_returns_several_strings_is_refused(user_module):
+    module = user_module("def f(sample): return {'x': ['cat', 'mat']}\n")
 
     with pytest.raises(DatasetError, match=f"map: '{module}:f': field 'x': dtype '<U3' cannot be shared"):
         ARRAYS.map(f"{module}:f").compute(0)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loader_service.protocol.arena import create_memory, map_memory, memory_of, slot_arrays
-from loader_service.protocol.errors import NotEnoughMemory
-from loader_service.protocol.layout import ALIGNMENT, Layout
+from loader_service.protocol.arena import SlotArrays, SlotWriter, create_memory, map_memory, memory_of, slot_arrays
+from loader_service.protocol.errors import NotEnoughMemory, SpecMismatch
+from loader_service.protocol.layout import ALIGNMENT, Layout, splits_of
 from loader_service.protocol.spec import FieldSpec
 
 pytestmark = pytest.mark.usefixtures("nothing_held")
@@ -145,7 +145,7 @@ def test_the_arrays_of_a_slot_are_views_at_their_places():
             "ids": ((7,), "int64"),
         }
         assert all(array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0 for array in arrays.values())
-        start = layout.slot_nbytes + layout.fields["label"][0]
+        start = layout.slot_nbytes + layout.arrays["label"].offset
         assert bytes_[start + 48 : start + 56].tobytes() == b"\xff" * 8
 
 
@@ -167,6 +167,49 @@ def test_the_arrays_of_a_read_only_mapping_are_read_only():
         arrays = slot_arrays(map_memory(fd, layout.slot_nbytes, writable=False), layout, 0)
 
         assert not any(array.flags.writeable for array in arrays.values())
+
+
+VARYING = {
+    "x": FieldSpec((None, 3), "float32", most=(9,)),
+    "words": FieldSpec((None,), "uint8", most=(4,), form="text"),
+    "label": FieldSpec((), "int64"),
+}
+
+
+def test_what_is_written_in_shapes_of_its_own_is_read_in_them():
+    layout = Layout.of(VARYING, batch_size=7)
+    with memory(2 * layout.slot_nbytes) as fd:
+        write = SlotWriter(map_memory(fd, 2 * layout.slot_nbytes, writable=True), layout, 1)
+        for name, shape in {
+            "x": (5, 2, 3),
+            "words": (11,),
+            splits_of("words"): (6,),
+            "label": (5,),
+            "ids": (5,),
+        }.items():
+            array = write(name, shape)
+            array[...] = np.arange(array.size).reshape(shape)
+
+        slot = map_memory(fd, 2 * layout.slot_nbytes, writable=False)[layout.slot_nbytes :]
+        read = SlotArrays(layout).read(slot, 5)
+
+        assert {name: array.shape for name, array in read.items()} == {
+            "x": (5, 2, 3),
+            "words": (11,),
+            "words:row_splits": (6,),
+            "label": (5,),
+            "ids": (5,),
+        }
+        assert all((array.reshape(-1) == np.arange(array.size)).all() for array in read.values())
+
+
+def test_what_there_is_no_room_for_is_refused():
+    layout = Layout.of(VARYING, batch_size=7)
+    with memory(layout.slot_nbytes) as fd:
+        write = SlotWriter(map_memory(fd, layout.slot_nbytes, writable=True), layout, 0)
+
+        with pytest.raises(SpecMismatch, match=r"'x' of this batch is \(7, 10, 3\), and there is room for \(7, 9, 3\)"):
+            write("x", (7, 10, 3))
 
 
 @pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3), np.arange(6).reshape(2, 3).T, np.empty((0, 4)), np.pi])

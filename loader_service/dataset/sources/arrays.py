@@ -7,24 +7,42 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.collate import native
 from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.ragged import Ragged
 from loader_service.protocol.spec import FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
+
+Where = str | SkipJsonSchema[TableRef]  # a file can only name paths
+
+
+class RaggedRef(BaseModel):
+    """Rows of different lengths: their entries, one row after the other, and where each row starts and ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    values: Where
+    row_splits: Where
 
 
 class Arrays(Source):
     """Each field is the path of a `.npy` file, or a table in memory; all have one row for each sample."""
 
     kind: Literal["arrays"] = "arrays"
-    fields: dict[str, str | SkipJsonSchema[TableRef]]  # a file can only name paths
+    fields: dict[str, Where | RaggedRef]
 
     def make_index(self, table: ReadTable) -> Index:
         """Take the identity of the files: size and time of change; tables carry the hash of their content."""
-        files = [Path(where) for where in self.fields.values() if isinstance(where, str)]
+        parts = (
+            part
+            for where in self.fields.values()
+            for part in ((where.values, where.row_splits) if isinstance(where, RaggedRef) else (where,))
+        )
+        files = [Path(part) for part in parts if isinstance(part, str)]
         for path in files:
             if not path.is_file():
                 raise DatasetError(f"array file {str(path)!r} does not exist")
@@ -36,7 +54,47 @@ class Arrays(Source):
         return ArraysReader({name: _open(name, where, table) for name, where in self.fields.items()})
 
 
-def _open(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
+def ragged_of(name: str, value: Any) -> Ragged | None:
+    """Return rows of different lengths as one array; None if it is something else.
+
+    Raises:
+        DatasetError: If they differ in more than their first axis.
+    """
+    if isinstance(value, Ragged):
+        return Ragged(np.ascontiguousarray(value.values), np.ascontiguousarray(value.row_splits, np.int64))
+    if not isinstance(value, list | tuple) or not all(isinstance(row, np.ndarray) and row.ndim for row in value):
+        return None
+    if len({len(row) for row in value}) <= 1:
+        return None
+    first = value[0]
+    for number, row in enumerate(value):
+        if row.shape[1:] != first.shape[1:] or row.dtype != first.dtype:
+            raise DatasetError(
+                f"from_arrays: row {number} of {name!r} is {row.dtype} {row.shape}, the first is {first.dtype} "
+                f"{first.shape}: rows may differ in their first axis only"
+            )
+    splits = np.zeros(len(value) + 1, np.int64)
+    np.cumsum([len(row) for row in value], out=splits[1:])
+    return Ragged(native(np.concatenate(value)), splits)
+
+
+def _open(name: str, where: Where | RaggedRef, table: ReadTable) -> np.ndarray | Ragged:
+    if isinstance(where, RaggedRef):
+        return _ragged(name, _open_array(name, where.values, table), _open_array(name, where.row_splits, table))
+    return _open_array(name, where, table)
+
+
+def _ragged(name: str, values: np.ndarray, splits: np.ndarray) -> Ragged:
+    steps = np.diff(splits) if splits.ndim == 1 and splits.dtype.kind in "iu" else np.asarray([-1])
+    if len(splits) < 1 or splits[0] != 0 or steps.min(initial=0) < 0 or splits[-1] != len(values):
+        raise DatasetError(
+            f"field {name!r}: row_splits are no rows of {len(values):,} values: expected whole numbers "
+            f"that rise from 0 to {len(values):,}"
+        )
+    return Ragged(np.asarray(values), np.asarray(splits, np.int64))
+
+
+def _open_array(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
     if isinstance(where, TableRef):
         return table(where)
     try:
@@ -51,8 +109,11 @@ def _open(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
     return mapped
 
 
-def _row_spec(name: str, array: np.ndarray) -> FieldSpec:
+def _row_spec(name: str, array: np.ndarray | Ragged) -> FieldSpec:
     try:
+        if isinstance(array, Ragged):
+            entry = FieldSpec.like(array.values.shape[1:], array.dtype)
+            return FieldSpec((None, *entry.shape), entry.dtype, (max(1, int(array.lengths.max(initial=0))),))
         return FieldSpec.like(array.shape[1:], array.dtype)
     except DatasetError as error:
         raise DatasetError(f"field {name!r}: {error}") from None
@@ -61,13 +122,16 @@ def _row_spec(name: str, array: np.ndarray) -> FieldSpec:
 class ArraysReader:
     """Gathers rows with one `numpy.take` into the batch."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray | Ragged]) -> None:
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) != 1:
             told = ", ".join(f"{name}: {length:,}" for name, length in lengths.items())
             raise DatasetError(f"arrays of different lengths ({told}): expected one row for each sample in all")
         # A plain ndarray: memmap's subclass machinery would run at every access.
-        self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        self._ragged = {name: array for name, array in arrays.items() if isinstance(array, Ragged)}
+        self._arrays = {
+            name: array if isinstance(array, Ragged) else np.asarray(array) for name, array in arrays.items()
+        }
         self._spec: Spec = {name: _row_spec(name, array) for name, array in arrays.items()}
         self.columns = frozenset(arrays)
         self._length = next(iter(lengths.values()))
@@ -89,11 +153,20 @@ class ArraysReader:
     def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Gather rows."""
         array = self._arrays[field]
+        assert isinstance(array, np.ndarray), "ragged rows are read by read_ragged"
         if array.dtype == out.dtype and array.flags.c_contiguous:  # of any other, take() copies the whole
             # mode="clip": with the default, NumPy gathers into a buffer first. The ids are in range.
             np.take(array, ids, axis=0, out=out, mode="clip")
         else:
             out[...] = array[ids]
+
+    def read_ragged(self, field: str, ids: NDArray[np.int64], out: np.ndarray, lengths: NDArray[np.int64]) -> None:
+        """Gather rows of different lengths."""
+        ragged = self._ragged[field]
+        starts, stops = ragged.row_splits[ids], ragged.row_splits[ids + 1]
+        np.subtract(stops, starts, out=lengths)
+        for row, start, stop in zip(out, starts.tolist(), stops.tolist(), strict=True):
+            row[: stop - start] = ragged.values[start:stop]
 
     def describe(self, sample_id: int) -> str:
         """Return the row's number."""

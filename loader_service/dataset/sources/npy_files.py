@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from loader_service.dataset.collate import native
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.ledger import error_about
@@ -157,11 +158,27 @@ class NpyFilesReader:
         """Return the array, and its label."""
         sample: dict[str, Any] = {}
         if "x" in fields:
-            sample["x"] = np.empty(self._header.spec.shape, self._header.spec.dtype)
-            self._read_body(sample_id, sample["x"])
+            sample["x"] = self._read_any(sample_id)
         if "label" in fields and self._labels is not None:
             sample["label"] = self._labels[sample_id]
         return sample
+
+    def _read_any(self, sample_id: int) -> np.ndarray:
+        """Return what a file holds, of whatever shape: steps that come behind may make them alike."""
+        array = np.empty(self._header.spec.room, self._header.spec.dtype)
+        try:
+            self._read_body(sample_id, array)
+            return array
+        except SpecMismatch:
+            pass
+        try:
+            array = np.load(self._path(sample_id), allow_pickle=False)
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise DatasetError("it is an archive of arrays: save each one as .npy")
+        return native(array)
 
     def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Read many arrays, or labels."""
@@ -207,6 +224,6 @@ class NpyFilesReader:
                 )
             file.seek(0)
             try:
-                out.reshape(self._header.spec.shape)[...] = np.load(file, allow_pickle=False)
+                out.reshape(self._header.spec.room)[...] = np.load(file, allow_pickle=False)
             except ValueError as error:
                 raise DatasetError(str(error)) from error

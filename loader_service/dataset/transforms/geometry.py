@@ -55,7 +55,7 @@ class _Resizing(_ToSize):
                 f"{self.kind}: field {self.field!r} is {field}, expected one of {RESIZABLE}: cast it first"
             )
         declared = super().declare_field(field)
-        if self.interpolation == "area" and declared.shape[2] > 4:
+        if self.interpolation == "area" and declared.room[2] > 4:
             raise DatasetError(
                 f'{self.kind}: field {self.field!r} is {field}: interpolation="area" takes at most 4 channels'
             )

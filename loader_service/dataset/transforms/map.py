@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from loader_service.dataset.collate import native, spec_of
 from loader_service.dataset.transforms.transform import Sample, SampleTransform
@@ -22,17 +23,17 @@ from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import Spec
 
 
-class Map(SampleTransform):
-    """Call a function on every sample."""
+class UserFunction(BaseModel):
+    """A function of the user's, named by import path, that is called with pinned random numbers."""
 
-    kind: Literal["map"] = "map"
+    kind: str
     function: UserCode
 
     @cached_property
     def _call(self) -> Any:
         function = self.function.load()
         if not callable(function):
-            raise DatasetError(f"map: {self.function.name!r} is {type(function).__name__}, expected a function")
+            raise DatasetError(f"{self.name} is {type(function).__name__}, expected a function")
         return function
 
     @cached_property
@@ -42,32 +43,44 @@ class Map(SampleTransform):
         except ValueError:  # a builtin without a signature
             return False
 
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        return f"{self.kind}: {self.function.name!r}"
+
     def load(self) -> None:
         """Import the function before there is a sample to blame."""
         self._call  # noqa: B018 - it is cached
+
+    def call(self, fields: dict[str, Any], key: int, position: int) -> dict[str, Any]:
+        """Call the function on a dict of arrays; `key` and `position` are all that random numbers depend on."""
+        seed_globals(key, position)
+        if self._takes_rng:
+            rng = np.random.Generator(np.random.Philox(key=[key, position]))
+            returned = self._call(fields, rng=rng)
+        else:
+            returned = self._call(fields)
+        if not isinstance(returned, dict) or not returned:
+            raise DatasetError(f"{self.name} returned {type(returned).__name__}, expected a dict of arrays")
+        return {name: native(value) for name, value in returned.items()}
+
+    def spec_of(self, returned: Mapping[str, Any]) -> Spec:
+        """Return the spec of what the function returned."""
+        return spec_of(returned, self.name)
+
+
+class Map(UserFunction, SampleTransform):
+    """Call a function on every sample."""
+
+    kind: Literal["map"] = "map"
 
     def declare(self, spec: Spec) -> Spec:
         """Refuse: what a user's function returns is found by running it (plan.py)."""
         raise DatasetError("map: the spec is known only from a first sample")
 
-    def spec_of(self, sample: Sample) -> Spec:
-        """Return the spec of a sample that the function returned."""
-        return spec_of(sample, f"map: {self.function.name!r}")
-
     def apply(self, sample: Sample, key: int, position: int) -> Sample:
         """Call the function on one sample."""
-        sample = {name: _writable(value) for name, value in sample.items()}
-        seed_globals(key, position)
-        if self._takes_rng:
-            rng = np.random.Generator(np.random.Philox(key=[key, position]))
-            mapped = self._call(sample, rng=rng)
-        else:
-            mapped = self._call(sample)
-        if not isinstance(mapped, dict) or not mapped:
-            raise DatasetError(
-                f"map: {self.function.name!r} returned {type(mapped).__name__}, expected a dict of arrays"
-            )
-        return {name: native(value) for name, value in mapped.items()}
+        return self.call({name: _writable(value) for name, value in sample.items()}, key, position)
 
 
 def _writable(value: Any) -> Any:

@@ -77,9 +77,9 @@ def image_field(transform: FieldTransform, field: FieldSpec) -> tuple[int, int, 
     Raises:
         DatasetError: If the field is no picture.
     """
-    if len(field.shape) != 3:
+    if len(field.shape) != 3 or field.varies:
         raise DatasetError(
             f"{transform.kind}: field {transform.field!r} is {field}, expected a picture (height, width, channels)"
         )
-    height, width, channels = field.shape
+    height, width, channels = field.room
     return height, width, channels

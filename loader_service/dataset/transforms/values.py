@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -30,7 +31,7 @@ class Rescale(FieldTransform):
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Become float32."""
-        return FieldSpec(field.shape, "float32")
+        return replace(field, dtype="float32")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Rescale one value or a column."""
@@ -65,7 +66,7 @@ class Normalize(FieldTransform):
                     f"normalize: {name} has {numbers[0]} numbers, field {self.field!r} is {field}: "
                     "expected one number, or one for each entry of the last axis"
                 )
-        return FieldSpec(field.shape, "float32")
+        return replace(field, dtype="float32")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Normalize one value or a column."""
@@ -93,7 +94,7 @@ class Cast(FieldTransform):
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Replace the dtype."""
-        return FieldSpec(field.shape, self.dtype)
+        return replace(field, dtype=self.dtype)
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Cast one value or a column."""
@@ -114,7 +115,7 @@ class OneHot(FieldTransform):
         """Add an axis of `classes`."""
         if np.dtype(field.dtype).kind not in "iu":
             raise DatasetError(f"one_hot: field {self.field!r} is {field}, expected whole numbers")
-        return FieldSpec((*field.shape, self.classes), "float32")
+        return replace(field, shape=(*field.shape, self.classes), dtype="float32")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Encode one value or a column."""
