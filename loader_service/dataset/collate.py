@@ -86,6 +86,7 @@ def spec_of(sample: Mapping[str, np.ndarray], origin: str) -> dict[str, FieldSpe
 def _advice(got: tuple[int, ...], declared: tuple[int, ...]) -> str:
     if len(got) == 3 and len(declared) == 3:
         return "Pictures differ in size: add .resize(height, width) or a crop."
+    alike = "The first sample sets the spec: every sample must be alike."
     if len(got) == len(declared) and got[1:] == declared[1:]:
-        return "Rows that differ in length need a .pad(...) or .ragged(...) of that field."
-    return "The first sample sets the spec: every sample must be alike."
+        return f"{alike} Rows that differ in length need .pad(...) or .ragged(...)."
+    return alike

@@ -349,7 +349,10 @@ def test_a_row_is_named_without_being_touched(source):
     )
     assert read_by(dataset) == []
     assert source(samples=20).shuffle(3).batch(8, remainder="pad").plan.compute(5)["ids"][2] == row
-    assert str(dataset.plan.error_of(2, range(8), 7, "3 workers died")) == "row 7 of batch 2, which is padding: 3 workers died"
+    assert (
+        str(dataset.plan.error_of(2, range(8), 7, "3 workers died"))
+        == "row 7 of batch 2, which is padding: 3 workers died"
+    )
 
 
 def test_a_sample_unlike_the_others_knows_itself(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from loader_service import Dataset
+from loader_service.protocol.ragged import Ragged
 from tests.faults.watch import Violation
 
 SAMPLES = 240
@@ -50,7 +51,9 @@ def hash_of(batch: Mapping[str, Any]) -> str:
     """Return the hash of every byte of a batch."""
     total = hashlib.blake2b(digest_size=12)
     for name in sorted(batch):
-        total.update(name.encode() + np.ascontiguousarray(batch[name]).tobytes())
+        field = batch[name]
+        for array in (field.values, field.row_splits) if isinstance(field, Ragged) else (field,):
+            total.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
 
 

@@ -125,7 +125,8 @@ class Finisher:
         step.load()
         found: list[dict[str, FieldSpec]] = []
         for shorter in (0, 1):
-            made = self._try(number + 1, lambda number: number, 0, shorter)
+            with globals_kept():
+                made = self._try(number + 1, lambda number: number, 0, shorter)
             for name, value in made.items():
                 if isinstance(value, Ragged) and before.get(name, TEXT).form == "dense":
                     raise DatasetError(f"{step.name} returned ragged rows in field {name!r}: expected an array")
@@ -154,10 +155,9 @@ class Finisher:
                 put_part(rows[name][0], model[name], name)
                 rows[lengths_of(name)][...] = max(1, self.varying[name].room[0] - shorter)
             else:
-                put(rows[name][0], model[name], name)
+                put(rows[name][0, ...], model[name], name)
             rows[name][1:] = rows[name][0]
-        with globals_kept():
-            return self._apply(steps, rows, scratch, key, position, "the first batch")
+        return self._apply(steps, rows, scratch, key, position, "the first batch")
 
     def _put(self, fields: dict[str, Any], room: Room, told: str) -> None:
         """Write what users' functions have returned."""

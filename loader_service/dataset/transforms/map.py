@@ -20,6 +20,7 @@ from loader_service.dataset.collate import native, spec_of
 from loader_service.dataset.transforms.transform import Sample, SampleTransform
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.ragged import Ragged
 from loader_service.protocol.spec import Spec
 
 
@@ -62,7 +63,7 @@ class UserFunction(BaseModel):
             returned = self._call(fields)
         if not isinstance(returned, dict) or not returned:
             raise DatasetError(f"{self.name} returned {type(returned).__name__}, expected a dict of arrays")
-        return {name: native(value) for name, value in returned.items()}
+        return {name: value if isinstance(value, Ragged) else native(value) for name, value in returned.items()}
 
     def spec_of(self, returned: Mapping[str, Any]) -> Spec:
         """Return the spec of what the function returned."""

@@ -1,0 +1,89 @@
+"""One dataset of every kind there is: sources, shapes of samples, shapes of batches, choices of samples.
+
+Whatever is added to `KINDS` is tested for all that holds of every dataset: see test_every_kind.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loader_service import Dataset
+
+SAMPLES = 46
+Kind = Callable[[Path], Dataset]  # a folder of its own, for files -> the dataset
+
+
+def lengths() -> np.ndarray:
+    """Return how long each sample is: from none to twelve entries."""
+    return np.random.default_rng(4).integers(0, 13, SAMPLES)
+
+
+def rows() -> list[np.ndarray]:
+    """Return sequences of three features, whose numbers tell the sample and the step."""
+    return [np.arange(3 * k, dtype=np.float32).reshape(k, 3) + 100 * i for i, k in enumerate(lengths())]
+
+
+class Sentences:
+    """A user's own source: a sequence, a label and a string."""
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {"x": rows()[i], "label": i % 3, "said": "é" * (i % 7)}
+
+
+def cut_short(sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """Keep a random part of a sequence."""
+    return {**sample, "x": sample["x"][: rng.integers(0, len(sample["x"]) + 1)]}
+
+
+def mix_up(batch: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """Mix each row with another one of its batch."""
+    other, share = rng.permutation(len(batch["x"])), rng.random(dtype=np.float32)
+    return {**batch, "x": share * batch["x"] + (1 - share) * batch["x"][other]}
+
+
+def _arrays(folder: Path) -> Dataset:
+    x = np.arange(SAMPLES * 5, dtype=np.float32).reshape(SAMPLES, 5)
+    return Dataset.from_arrays(x=x, y=np.arange(SAMPLES) % 4)
+
+
+def _files(folder: Path) -> Dataset:
+    for i, row in enumerate(rows()):
+        np.save(folder / f"{i:02d}.npy", row)
+    return Dataset.from_npy_files(folder, labels=np.arange(SAMPLES) % 2)
+
+
+def _sentences(folder: Path) -> Dataset:
+    return Dataset.from_python("tests.end_to_end.kinds:Sentences")
+
+
+KINDS: dict[str, Kind] = {
+    "arrays": lambda folder: _arrays(folder).one_hot("y", 4).shuffle(1).batch(8),
+    "arrays, padded batch": lambda folder: _arrays(folder).shuffle(1).batch(8, remainder="pad"),
+    "sequences, padded to the longest": lambda folder: (
+        Dataset.from_arrays(x=rows(), y=np.arange(SAMPLES)).pad("x", mask="mask", lengths="length").shuffle(2).batch(8)
+    ),
+    "sequences, padded to one length": lambda folder: (
+        _files(folder).pad("x", to=12, value=-1, mask="mask", lengths="length").shuffle(2).batch(8)
+    ),
+    "sequences, padded batch": lambda folder: (
+        Dataset.from_arrays(x=rows()).pad("x", lengths="length").shuffle(2).batch(8, remainder="pad")
+    ),
+    "sequences, ragged": lambda folder: Dataset.from_arrays(x=rows()).ragged("x").shuffle(3).batch(8),
+    "sequences of files, cut at random": lambda folder: (
+        _files(folder).map("tests.end_to_end.kinds:cut_short").pad("x", most=12).shuffle(5).batch(8)
+    ),
+    "text": lambda folder: _sentences(folder).pad("x", most=12).shuffle(5).batch(8),
+    "batches mixed up": lambda folder: (
+        _arrays(folder).map_batch("tests.end_to_end.kinds:mix_up").shuffle(6).batch(8, remainder="drop")
+    ),
+    "padded batches mixed up": lambda folder: (
+        _sentences(folder).pad("x", most=12).map_batch("tests.end_to_end.kinds:mix_up").shuffle(6).batch(8)
+    ),
+}
