@@ -80,6 +80,11 @@ class Piece:
         """How many."""
         return self.stop - self.start
 
+    @property
+    def has_finish(self) -> bool:
+        """Whether it has all rows of a batch, and what is made of them."""
+        return self.job.finish and self.start == 0 and self.stop == self.job.rows
+
 
 @dataclass(eq=False)
 class _Worker:
@@ -324,12 +329,12 @@ class Scheduler:
         pieces: list[Piece] = []
         while queue and wanted > 0:
             piece = queue[0]
-            alone = piece.suspect or piece.rows >= 1.5 * wanted  # by itself, or cut: then it is all of the task
+            large = piece.rows - piece.has_finish >= 1.5 * wanted
+            alone = piece.suspect or large  # by itself, or cut: then it is all of the task
             if pieces and alone:
                 break
-            if piece.rows >= 1.5 * wanted and not piece.suspect:
+            if large and not piece.suspect:
                 self._waiting_rows[dataset] -= self._hold_finish(piece)
-            if piece.rows >= 1.5 * wanted and not piece.suspect:
                 queue[0] = Piece(piece.job, piece.start + wanted, piece.stop, piece.raised)
                 piece.stop = piece.start + wanted
             else:
@@ -343,11 +348,11 @@ class Scheduler:
 
     def _hold_finish(self, piece: Piece) -> bool:
         """Leave a batch's finish out of a piece that is about to be cut. Return whether it was in there."""
-        whole = piece.job.finish and piece.rows > 1 and piece.stop == piece.job.rows
-        if whole:
-            piece.stop -= 1
-            piece.job.held = True
-        return whole
+        if not piece.has_finish:
+            return False
+        piece.stop -= 1
+        piece.job.held = True
+        return True
 
     def _task_rows(self, dataset: int, batch_rows: int) -> int:
         """Return how many rows the next task should have."""

@@ -23,7 +23,8 @@ from loader_service.protocol.messages import BatchesReady, BatchFailed, RequestB
 from loader_service.protocol.spec import FieldSpec
 
 OOPS = failed(SampleError("oops"))
-LAYOUT = Layout.of({"x": FieldSpec((), "int64")}, 1)
+SPEC = {"x": FieldSpec((), "int64")}
+LAYOUT = Layout.of(SPEC, 1)
 SLOTS = 5
 SCRIBBLE = -1
 
@@ -33,7 +34,7 @@ class Reader:
 
     def __init__(self, share, arena):
         self.window = Window(share.prefetch)
-        self.loans = Loans(SlotReader(arena, LAYOUT), share.views, hold_back=1, nudge=lambda: None)
+        self.loans = Loans(SlotReader(arena, LAYOUT, SPEC), share.views, hold_back=1, nudge=lambda: None)
         self.to_daemon, self.to_client = deque(), deque()
         self.round = 0  # that the daemon knows of
         self.expected, self.cycle = 0, None

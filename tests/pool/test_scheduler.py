@@ -603,6 +603,48 @@ def test_a_forgotten_dataset_is_not_worked_on():
     assert scheduler.assign() == []
 
 
+def test_a_small_batch_is_finished_by_whom_makes_all_of_its_rows():
+    scheduler = pool_of(1)
+
+    scheduler.fill(0, 0, slot=0, n=0, rows=4, finishes=True)
+
+    ((worker, task),) = scheduler.assign()
+    assert task.pieces == [(0, 0, 0, 5)]
+    assert [job.slot for job in finish(scheduler, worker, task)] == [0]
+
+
+def test_a_batch_that_was_cut_is_finished_when_all_rows_are_there():
+    scheduler = pool_of(2)
+
+    scheduler.fill(0, 0, slot=0, n=0, rows=8, finishes=True)
+
+    first, second = scheduler.assign()
+    assert [task.pieces for _, task in (first, second)] == [[(0, 0, 0, 5)], [(0, 0, 5, 8)]]
+    assert finish(scheduler, *first) == []
+    assert scheduler.assign() == []
+    assert finish(scheduler, *second) == []
+    ((worker, last),) = scheduler.assign()
+    assert last.pieces == [(0, 0, 8, 9)]
+    assert [job.slot for job in finish(scheduler, worker, last)] == [0]
+
+
+def test_who_dies_over_the_finish_of_a_batch_is_replaced_until_it_is_blamed():
+    scheduler = pool_of(2)
+    scheduler.fill(0, 0, slot=0, n=0, rows=8, finishes=True)
+    for worker, task in scheduler.assign():
+        finish(scheduler, worker, task)
+
+    for _ in range(DEATHS + 1):  # the first of them had not been asked to say when it begins
+        ((worker, task),) = scheduler.assign()
+        assert task.pieces == [(0, 0, 8, 9)]
+        scheduler.rows_begun(worker, task.task)
+        assert scheduler.worker_lost(worker) == []
+        scheduler.worker_joined(worker)
+
+    ((_, task),) = scheduler.assign()
+    assert "workers died while each made it alone" in task.blame
+
+
 def test_a_late_answer_of_a_lost_worker_changes_nothing():
     scheduler = pool_of(1)
     scheduler.fill(0, 0, slot=0, n=0, rows=4)
@@ -629,6 +671,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.past = {}  # task number -> worker; those that were answered, or lost
         self.retired = {}  # worker -> the tasks that it had then
         self.datasets = {}  # n -> dataset
+        self.finishes = {}  # n -> the row that is made out of all others, if there is one
         self.written = set()  # (slot, row)
         self.numbers = iter(range(10**9))
 
@@ -671,13 +714,14 @@ class AnyHistory(RuleBasedStateMachine):
         self.workers.add(worker)
         self.scheduler.worker_joined(worker)
 
-    @rule(rows=st.integers(1, 40), dataset=st.integers(0, 2), batches=st.integers(1, 3))
-    def fill(self, rows, dataset, batches):
+    @rule(rows=st.integers(1, 40), dataset=st.integers(0, 2), batches=st.integers(1, 3), finishes=st.booleans())
+    def fill(self, rows, dataset, batches, finishes=False):
         for _ in range(batches):
             n = next(self.numbers)
             self.jobs[n] = n
             self.datasets[n] = dataset
-            self.scheduler.fill(dataset, dataset, slot=n, n=n, rows=rows)
+            self.finishes[n] = rows if finishes else None
+            self.scheduler.fill(dataset, dataset, slot=n, n=n, rows=rows, finishes=finishes)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 30.0]))
     def look_at_the_clock(self, seconds):
@@ -699,6 +743,9 @@ class AnyHistory(RuleBasedStateMachine):
             assert worker in self.workers - self.retired.keys()
             assert {self.datasets[n] for _, n, *_ in task.pieces} == {task.dataset}, "an arena has one dataset"
             self.held[task.task] = (worker, rows_of(task))
+            for slot, n, start, stop in task.pieces:
+                if stop - 1 == self.finishes[n]:
+                    assert {(slot, row) for row in range(start)} <= self.written, "it is finished too early"
         return assigned
 
     @rule(

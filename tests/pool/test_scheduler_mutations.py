@@ -2,11 +2,27 @@
 
 import pytest
 
-from loader_service.pool.scheduler import DEPTH, Scheduler
+from loader_service.pool.scheduler import DEPTH, Piece, Scheduler
 from tests.mutations import assert_found
 from tests.pool.test_scheduler import AnyHistory
 
 right = vars(Scheduler).copy()
+
+
+def finishes_a_batch_before_its_rows_are_there(self, piece):
+    whole = right["_hold_finish"](self, piece)
+    if whole:
+        piece.job.held = False
+        self._waiting[piece.job.dataset].append(Piece(piece.job, piece.stop, piece.stop + 1))
+        self._waiting_rows[piece.job.dataset] += 1
+    return whole
+
+
+def forgets_the_finish_of_a_batch_that_was_cut(self, piece):
+    whole = right["_hold_finish"](self, piece)
+    piece.job.held = False
+    piece.job.missing -= whole
+    return whole
 
 
 def forgets_the_rows_of_a_lost_worker(self, worker, how="lost"):
@@ -101,6 +117,8 @@ def dismisses_the_busy(self):
 
 
 MISTAKES = [
+    ("_hold_finish", finishes_a_batch_before_its_rows_are_there),
+    ("_hold_finish", forgets_the_finish_of_a_batch_that_was_cut),
     ("worker_lost", forgets_the_rows_of_a_lost_worker),
     ("worker_lost", forgets_the_second_task_of_a_lost_worker),
     ("_account", ends_a_job_twice),
