@@ -406,6 +406,8 @@ def _shown(name: str, options: BaseModel) -> str:
 def _shown_value(value: Any) -> str:
     if isinstance(value, TableRef):
         return f"{value.dtype} {value.shape}"
+    if isinstance(value, RaggedRef):
+        return f"rows of {_shown_value(value.values)}"
     if isinstance(value, UserCode):
         return repr(value.name)
     if isinstance(value, dict) and value.keys() == {"bytes", "offsets"}:  # packed strings

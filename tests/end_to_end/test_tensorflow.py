@@ -68,6 +68,31 @@ def test_a_tensor_lies_over_the_slot(numbers):
                 assert start % 64 == 0
 
 
+def test_rows_of_different_lengths_are_ragged_tensors_and_strings_are_strings(user_module):
+    words = ["", "a", "größer", "日本", "e"]
+    user_module("sayings", f"source = [{{'x': [1.5] * i, 'y': i, 'said': word}} for i, word in enumerate({words!r})]\n")
+    dataset = Dataset.from_python("sayings:source").ragged("x", most=9).batch(3)
+    with loader_client.connect(workers=1) as loader:
+        batches = list(loader.stream(dataset).tf_data(inputs=["x", "said"], targets="y"))
+
+    assert [row for x, _ in batches for row in x["x"].to_list()] == [[1.5] * i for i in range(5)]
+    assert [text.decode() for x, _ in batches for text in x["said"].numpy()] == words
+    assert batches[0][0]["x"].dtype == tf.float64
+
+
+def test_a_model_with_a_masked_layer_trains_on_padded_sequences(numbers):
+    rows = [np.ones((k, 2), np.float32) for k in (3, 1, 7, 4, 2, 6)]
+    dataset = Dataset.from_arrays(x=rows, y=np.arange(6, dtype=np.float32)).pad("x").shuffle(1).batch(2)
+    model = keras.Sequential(
+        [keras.Input((None, 2)), keras.layers.Masking(), keras.layers.GRU(3), keras.layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    with loader_client.connect(workers=1) as loader:
+        history = model.fit(loader.stream(dataset).keras(), epochs=2, verbose=0)
+
+    assert np.isfinite(history.history["loss"]).all()
+
+
 def test_tf_data_is_one_epoch_after_the_other(numbers):
     dataset = numbers.shuffle(seed=1).batch(16)
     with loader_client.connect(workers=2) as loader:
