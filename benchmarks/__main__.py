@@ -4,7 +4,10 @@ from importlib import import_module
 
 from benchmarks.harness import run
 
-MODULES = [f"benchmarks.{name}" for name in ("volumes", "photos", "arrays", "table", "stragglers", "fit", "handover")]
+MODULES = [
+    f"benchmarks.{name}"
+    for name in ("volumes", "photos", "arrays", "table", "sequences", "stragglers", "fit", "handover")
+]
 
 if __name__ == "__main__":
     cases = {module: import_module(module).CASES for module in MODULES}

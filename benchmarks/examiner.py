@@ -29,7 +29,10 @@ class Examiner:
         assert len(batch) == 2, f"a batch is {len(batch)} arrays, expected x and y"
         for name, array, (shape, dtype) in zip("xy", batch, (self._work.x, self._work.y), strict=True):
             told = f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} (rows, {shape})"
-            assert array.dtype == dtype and array.shape[1:] == shape, told
+            alike = len(array.shape) == len(shape) + 1 and all(
+                size in (None, got) for got, size in zip(array.shape[1:], shape, strict=True)
+            )
+            assert array.dtype == dtype and alike, told
             assert 0 < len(array) <= self._work.rows, f"{name} has {len(array)} rows, expected {self._work.rows}"
         ids = np.array(self._work.identities(*batch))
         self._work.examine(sum(map(len, self._ids)), ids, *batch)

@@ -6,6 +6,7 @@ service gets a `Dataset`, tf.data and DALI get operations of their own, and the 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from loader_service import Dataset
 
-Field = tuple[tuple[int, ...], Any]  # shape without the batch axis, dtype
+Field = tuple[tuple[int | None, ...], Any]  # shape without the batch axis, dtype; None: differs from batch to batch
 Ids = NDArray[np.int64]
 
 
@@ -33,7 +34,7 @@ class Work:
     @property
     def nbytes(self) -> int:
         """Bytes of a batch."""
-        sizes = (np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for shape, dtype in (self.x, self.y))
+        sizes = (np.dtype(dtype).itemsize * math.prod(size or 0 for size in shape) for shape, dtype in (self.x, self.y))
         return self.rows * sum(sizes)
 
     def order(self, seed: int, epoch: int) -> Ids:

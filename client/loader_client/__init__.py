@@ -25,6 +25,8 @@ from loader_service.protocol.errors import RemoteError as RemoteError
 from loader_service.protocol.errors import SampleError as SampleError
 from loader_service.protocol.errors import SpecMismatch as SpecMismatch
 from loader_service.protocol.errors import StreamClosed as StreamClosed
+from loader_service.protocol.ragged import Ragged as Ragged
+from loader_service.protocol.ragged import Text as Text
 
 __all__ = [
     "AddressError",
@@ -41,10 +43,12 @@ __all__ = [
     "NoDaemon",
     "NotEnoughMemory",
     "ProtocolError",
+    "Ragged",
     "RemoteError",
     "SampleError",
     "SpecMismatch",
     "Stream",
     "StreamClosed",
+    "Text",
     "connect",
 ]

@@ -189,15 +189,31 @@ class Plan:
             return
         draws = self._draw(epoch, positions)
         for column in self._columns:
-            self._fill_column(column, ids, draws, out)
+            if column.field in out:
+                self._fill_column(column, ids, draws, out)
         if self._sample_fields:
             self._fill_samples(epoch, ids, positions, draws, out)
+
+    def make(self, n: int, rows: range, out: Rows, room: Room) -> None:
+        """Make batch `n`, or that part of it which has these rows, in one go: what lies in memory is not staged first.
+
+        Args:
+            out: Arrays as `empty_rows` makes them.
+            room: Hands out room for an array of the batch, given its name, shape and dtype.
+        """
+        hidden = {name for field in self._ragged for name in (field, lengths_of(field))}
+        self.fill(n, rows.start, rows.stop, {name: array for name, array in out.items() if name not in hidden})
+        filled: dict[str, Any] = dict(out)
+        for field in self._ragged:
+            assert isinstance(self._reader, ArraysReader), "no other source has such rows"
+            filled[field], filled[lengths_of(field)] = self._reader.ragged_rows(field, out[IDS])
+        self.finish(n, rows, filled, room)
 
     def empty_rows(self, count: int) -> dict[str, np.ndarray]:
         """Return uninitialised arrays for so many rows, ids included."""
         return {name: np.empty((count, *field.room), field.dtype) for name, field in self._row_specs.items()}
 
-    def finish(self, n: int, rows: range, filled: Rows, room: Room) -> None:
+    def finish(self, n: int, rows: range, filled: Mapping[str, Any], room: Room) -> None:
         """Make batch `n` out of its rows, or that part of it whose rows these are.
 
         Args:
@@ -375,6 +391,7 @@ class Plan:
                 in_place = all(step.into_row and step.transform.in_place for step in own.values())
                 columns.append(Column(field, source, tuple(own.values()), in_place and source == specs[-1][field]))
         self._columns = tuple(columns)
+        self._ragged = tuple(column.field for column in columns if column.field in varying)
         done = {column.field for column in columns}
         self._sample_fields = tuple(field for field in specs[-1] if field not in done)
         self._read_fields = frozenset(self._source_spec if mapped >= 0 else self._sample_fields)
@@ -423,8 +440,10 @@ class Plan:
     def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, out: Rows) -> None:
         values = rows = out[column.field]
         if column.field in self._finisher.varying:
-            assert isinstance(self._reader, ArraysReader), "no other source reads such rows at once"
-            self._reader.read_ragged(column.field, ids, rows, out[lengths_of(column.field)])
+            assert isinstance(self._reader, ArraysReader), "no other source has such rows"
+            sources, out[lengths_of(column.field)][...] = self._reader.ragged_rows(column.field, ids)
+            for row, source in zip(rows, sources, strict=True):
+                row[: len(source)] = source
             return
         if not column.read_into_row:
             values = np.empty((len(ids), *column.source_spec.room), column.source_spec.dtype)

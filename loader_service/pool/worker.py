@@ -209,13 +209,12 @@ class Worker:
                 rows = dataset.shard.of(dataset.plan.info.rows(n))
                 if message.blame:
                     raise dataset.plan.error_of(n, rows, start, message.blame)
-                filled = min(stop, len(rows))
-                if filled > start:
-                    piece = {name: array[start:filled] for name, array in room.rows.items()}
-                    dataset.plan.fill(n, rows.start + start, rows.start + filled, piece)
-                if stop > len(rows):
-                    made = {name: array[: len(rows)] for name, array in room.rows.items()}
-                    dataset.plan.finish(n, rows, made, room.write)
+                if stop <= len(rows):
+                    piece = {name: array[start:stop] for name, array in room.rows.items()}
+                    dataset.plan.fill(n, rows.start + start, rows.start + stop, piece)
+                    continue
+                finish = dataset.plan.make if start == 0 else dataset.plan.finish
+                finish(n, rows, {name: array[: len(rows)] for name, array in room.rows.items()}, room.write)
         except Exception as error:
             self._link.send(RowsFailed(message.task, number, failed(explained(error)), sample_of(error)))
         else:

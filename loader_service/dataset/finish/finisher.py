@@ -65,7 +65,7 @@ class Finisher:
                     f"a field cannot be named {hidden!r}: rows that differ in length have that. Rename it."
                 )
 
-    def run(self, rows: Mapping[str, np.ndarray], room: Room, key: Key, position: int, told: str) -> None:
+    def run(self, rows: Mapping[str, Any], room: Room, key: Key, position: int, told: str) -> None:
         """Make a batch out of its rows.
 
         Args:
@@ -92,7 +92,7 @@ class Finisher:
     # -- within ----------------------------------------------------------------------------------------------
 
     def _apply(
-        self, steps: int, rows: Mapping[str, np.ndarray], room: Room, key: Key, position: int, told: str
+        self, steps: int, rows: Mapping[str, Any], room: Room, key: Key, position: int, told: str
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {
             name: Staged(rows[name], rows[lengths_of(name)]) if name in self.varying else rows[name]

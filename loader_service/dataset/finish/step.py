@@ -6,8 +6,8 @@ stage and writes elsewhere, never in place, so that it can be repeated by anothe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,26 @@ from loader_service.protocol.spec import FieldSpec, Spec
 Room = Callable[[str, tuple[int, ...], str], np.ndarray]  # name, shape, dtype of an array -> where to write it
 
 
-class Staged(NamedTuple):
-    """Rows of different lengths, each with room for the longest; behind a row's end, anything may stand."""
+class Rows(Protocol):
+    """Rows of different lengths, one after the other; behind a row's end, anything may stand."""
 
-    rows: np.ndarray  # (rows, most, *entry shape)
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """(rows, most, *entry shape)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the entries."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Staged(NamedTuple):
+    """Rows of different lengths: each with room for the longest, on a stage; or where they are, in memory."""
+
+    rows: Rows
     lengths: NDArray[np.int64]  # (rows,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,6 +120,22 @@ def _row_spec(name: str, array: np.ndarray | Ragged) -> FieldSpec:
         raise DatasetError(f"field {name!r}: {error}") from None
 
 
+class RaggedRows:
+    """Some rows of an array of rows that differ in length."""
+
+    def __init__(self, values: np.ndarray, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        self._values, self._starts, self._stops = values, starts, stops
+        self.dtype = values.dtype
+        self.shape = (len(starts), None, *values.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        values = self._values
+        return (values[start:stop] for start, stop in zip(self._starts.tolist(), self._stops.tolist(), strict=True))
+
+
 class ArraysReader:
     """Gathers rows with one `numpy.take` into the batch."""
 
@@ -160,13 +177,13 @@ class ArraysReader:
         else:
             out[...] = array[ids]
 
-    def read_ragged(self, field: str, ids: NDArray[np.int64], out: np.ndarray, lengths: NDArray[np.int64]) -> None:
-        """Gather rows of different lengths."""
+    def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> tuple[RaggedRows, NDArray[np.int64]]:
+        """Return rows of different lengths where they are, and their lengths; that of id -1 is empty."""
         ragged = self._ragged[field]
         starts, stops = ragged.row_splits[ids], ragged.row_splits[ids + 1]
-        np.subtract(stops, starts, out=lengths)
-        for row, start, stop in zip(out, starts.tolist(), stops.tolist(), strict=True):
-            row[: stop - start] = ragged.values[start:stop]
+        if ids[-1] < 0:  # the rows of padding are the last ones
+            starts, stops = np.where(ids < 0, 0, starts), np.where(ids < 0, 0, stops)
+        return RaggedRows(ragged.values, starts, stops), stops - starts
 
     def describe(self, sample_id: int) -> str:
         """Return the row's number."""
