@@ -50,13 +50,11 @@ def _absolute_source(source: dict[str, Any], base: Path) -> dict[str, Any]:
             "folder: give Dataset.from_npy_files to loader.stream instead"
         )
     changed: dict[str, Any] = {}
-    if isinstance(source.get("path"), str):
-        changed["path"] = _absolute(source["path"], base)
+    for name in ("path", "x", "y", "lengths"):
+        if name in source:
+            changed[name] = _absolute(source[name], base)
     if isinstance(source.get("fields"), dict):
-        changed["fields"] = {
-            name: _absolute(where, base) if isinstance(where, str) else where
-            for name, where in source["fields"].items()
-        }
+        changed["fields"] = {name: _absolute(where, base) for name, where in source["fields"].items()}
     if isinstance(source.get("attr"), str):
         changed["attr"] = _user_code(source["attr"], base)
     return changed
@@ -68,8 +66,11 @@ def _absolute_step(step: Any, base: Path) -> Any:
     return step
 
 
-def _absolute(path: str, base: Path) -> str:
-    return str((base / Path(path).expanduser()).absolute())
+def _absolute(where: Any, base: Path) -> Any:
+    """Return a path, or each of a list of paths, as an absolute one; what is neither is refused later."""
+    if isinstance(where, list):
+        return [_absolute(part, base) for part in where]
+    return str((base / Path(where).expanduser()).absolute()) if isinstance(where, str) else where
 
 
 def _user_code(name: str, base: Path) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,8 +27,13 @@ from loader_service.dataset.plan import Plan
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
+from loader_service.dataset.sources.parts import Where, declare_parts
+from loader_service.dataset.sources.patches import Patches
 from loader_service.dataset.sources.python import Python
+from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.source import Source
+from loader_service.dataset.sources.volumes import Volumes
+from loader_service.dataset.stitching import stitch
 from loader_service.dataset.transforms.flip import RandomFlip
 from loader_service.dataset.transforms.geometry import (
     CenterCrop,
@@ -39,6 +44,7 @@ from loader_service.dataset.transforms.geometry import (
 )
 from loader_service.dataset.transforms.map import Map
 from loader_service.dataset.transforms.pad import PadTo
+from loader_service.dataset.transforms.patch import RandomPatch
 from loader_service.dataset.transforms.transform import Transform
 from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
@@ -50,6 +56,7 @@ from loader_service.protocol.tables import TableRef, pack_strings
 
 PathLike = str | os.PathLike[str]
 Labels = Mapping[str, Any] | ArrayLike
+ManyArrays = ArrayLike | PathLike | Sequence[PathLike]  # one array or several, in memory or in files
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -130,9 +137,86 @@ class Dataset:
     def from_python(cls, attr: str | Callable[[], Any]) -> Dataset:
         """Read your own source, named by import path: an object with `len()` and `[i]`, or what makes one.
 
-        `source[i]` returns a dict of arrays. It is imported in every worker.
+        `source[i]` returns a dict of arrays; or a tuple (x, y) or (x, y, weight), as those made for PyTorch do. It is
+        imported in every worker.
         """
         return cls._of(Python, attr=UserCode.of(attr))
+
+    @classmethod
+    def from_series(
+        cls,
+        x: ManyArrays,
+        y: ManyArrays | None = None,
+        *,
+        length: int,
+        stride: int = 1,
+        sampling_rate: int = 1,
+        offset: int = 0,
+        target_length: int | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        lengths: ArrayLike | PathLike | None = None,
+    ) -> Dataset:
+        """Read windows over a long series: `x[s : s + length]` and `y[s + offset]`, for s = 0, stride, 2 * stride, ...
+
+        A list of arrays, or of paths, holds several recordings; no window crosses from one into the next, and one that
+        is shorter than a window has none.
+
+        Args:
+            x: The series, of shape (steps, ...): an array, the path of a `.npy` file, or a list of either.
+            y: What targets are taken from, as long as `x`; the same as `x` to foretell it.
+            sampling_rate: Take each such step only; a window then reaches over `length * sampling_rate` steps.
+            offset: Steps from the start of a window to its target: 0 as in Keras, `length` for the step behind it.
+            target_length: Take so many steps of `y`, `sampling_rate` apart, of shape (target_length, ...), not one.
+            start, stop: Use these steps of one series only, for example to keep the rest for validation.
+            lengths: Steps of each recording, where one array holds all, one behind the other.
+        """
+        tables: dict[str, np.ndarray] = {}
+        return cls._of(
+            Series,
+            tables,
+            x=_parts("from_series: x", x, tables),
+            y=None if y is None else _parts("from_series: y", y, tables),
+            length=length,
+            stride=stride,
+            sampling_rate=sampling_rate,
+            offset=offset,
+            target_length=target_length,
+            start=start,
+            stop=stop,
+            lengths=None if lengths is None else _parts("from_series: lengths", lengths, tables),
+        )
+
+    @classmethod
+    def from_volumes(cls, x: ManyArrays, *, repeat: int = 1, **fields: ManyArrays) -> Dataset:
+        """Read whole volumes, or pictures, of any size: `from_volumes(["a.npy", "b.npy"], y=["mask-a.npy", ...])`.
+
+        Files are mapped, and only what a transform takes of them is read: add `.random_patch(size, field=("x", "y"))`.
+
+        Args:
+            x: An array, the path of a `.npy` file, or a list of either; the other fields likewise, as many.
+            repeat: How often each volume comes in an epoch: how many patches are taken of it.
+        """
+        tables: dict[str, np.ndarray] = {}
+        parts = {name: _parts(f"from_volumes: {name!r}", value, tables) for name, value in {"x": x, **fields}.items()}
+        return cls._of(Volumes, tables, fields=parts, repeat=repeat)
+
+    @classmethod
+    def from_patches(
+        cls, x: ManyArrays, *, size: Sequence[int], overlap: int | Sequence[int] = 0, **fields: ManyArrays
+    ) -> Dataset:
+        """Read all patches of a grid over volumes, or pictures, that are too large for a model; see `stitch`.
+
+        The last patch of each axis is shifted inwards, so that all of a volume is covered.
+
+        Args:
+            x: An array, the path of a `.npy` file, or a list of either; the other fields likewise, as large.
+            size: Of a patch along the first axes, for example (64, 64, 64); further axes stay whole.
+            overlap: Of neighbouring patches, in voxels; one number for all axes, or one for each.
+        """
+        tables: dict[str, np.ndarray] = {}
+        parts = {name: _parts(f"from_patches: {name!r}", value, tables) for name, value in {"x": x, **fields}.items()}
+        return cls._of(Patches, tables, fields=parts, size=size, overlap=overlap)
 
     # -- transforms ------------------------------------------------------------------------------------------
 
@@ -174,6 +258,10 @@ class Dataset:
     def random_flip(self, *, horizontal: float = 0.5, vertical: float = 0.0, field: str = "image") -> Dataset:
         """Mirror left-right and top-bottom, each with its probability."""
         return self._then(RandomFlip, horizontal=horizontal, vertical=vertical, field=field)
+
+    def random_patch(self, size: Sequence[int], *, field: str | Sequence[str] = "image") -> Dataset:
+        """Cut `size` out of anywhere along the first axes, at the same place of all fields that are named."""
+        return self._then(RandomPatch, size=size, field=field)
 
     def rescale(self, scale: float, offset: float = 0.0, *, field: str = "image") -> Dataset:
         """Make it value * scale + offset, as float32."""
@@ -322,6 +410,20 @@ class Dataset:
         del batch[IDS]
         return assembled(batch, self.plan.spec)
 
+    def stitch(self, predictions: ArrayLike | Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Put what a model predicts for the patches of `from_patches` together: one array for each volume.
+
+        Where patches overlap, the mean is taken, as float32 or better.
+
+        Args:
+            predictions: What `model.predict` returns, of shape (patches, *size, ...), or batches of it one by one.
+        Returns:
+            Arrays of shape (*volume, ...), in the order of the volumes.
+        Raises:
+            DatasetError: If they are too many or too few, of another size, or not in the order of the patches.
+        """
+        return stitch(self.plan, predictions)
+
     @cached_property
     def plan(self) -> Plan:
         """The dataset opened in this process."""
@@ -412,6 +514,10 @@ def _shown_value(value: Any) -> str:
         return repr(value.name)
     if isinstance(value, dict) and value.keys() == {"bytes", "offsets"}:  # packed strings
         return f"{value['offsets'].shape[0] - 1:,} names"
+    if isinstance(value, tuple) and len(value) > 2 and all(isinstance(part, str) for part in value):
+        return f"{len(value):,} names"
+    if isinstance(value, dict) and value.keys() == {"numbers", "shapes"}:  # packed arrays
+        return f"{value['shapes'].shape[0]:,} arrays of {value['numbers'].dtype}"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_shown_value(part)}' for key, part in value.items())}}}"
     return repr(value)
@@ -426,6 +532,10 @@ def _keep(array: np.ndarray, tables: dict[str, np.ndarray]) -> TableRef:
     ref = TableRef.of(array)
     tables[ref.table] = array
     return ref
+
+
+def _parts(what: str, value: Any, tables: dict[str, np.ndarray]) -> Where:
+    return declare_parts(what, value, partial(_keep, tables=tables))
 
 
 def _row_array(what: str, value: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 
 from loader_service.dataset.draws import stream_key, uniforms
 from loader_service.dataset.order import ShuffledOrder
-from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.transform import SampleTransform
 
 
 def plain_sample(declaration, reader, fields, epoch, sample_id, position):
@@ -12,7 +12,7 @@ def plain_sample(declaration, reader, fields, epoch, sample_id, position):
     sample = reader.read(sample_id, fields)
     for number, transform in enumerate(declaration.transforms):
         key = stream_key("draws", declaration.seed, epoch, number)
-        if isinstance(transform, Map):
+        if isinstance(transform, SampleTransform):
             sample = transform.apply(sample, key, position)
         else:
             draws = uniforms(key, np.array([position]), transform.draws)[0]

@@ -17,6 +17,7 @@ from tests.dataset.reference import assert_same, plain_batch
 
 IMAGES = (np.arange(13 * 12 * 10 * 3) * 7 % 251).reshape(13, 12, 10, 3).astype(np.uint8)
 LABELS = np.arange(13) % 4
+SERIES = np.arange(80, dtype=np.float32).reshape(40, 2)
 
 AUGMENT = """
 import random
@@ -66,6 +67,17 @@ def datasets(photos, npy_folder, augment):
         "pictures": pictures.random_resized_crop(9, 8).random_flip().rescale(1 / 255).shuffle(2).batch(3),
         "pictures and one-hot": pictures.resize(8, 8).one_hot("label", 2).shuffle(2).batch(3),
         "a user's function": arrays.rescale(1 / 255).map(f"{augment}:noise").random_flip().shuffle(4).batch(4),
+        "windows": Dataset.from_series(SERIES, SERIES, length=5, stride=3, offset=7)
+        .rescale(0.5, field="x")
+        .shuffle(4)
+        .batch(4),
+        "windows of recordings": Dataset.from_series([SERIES, SERIES[:9]], length=5, stride=3).shuffle(4).batch(4),
+        "patches": Dataset.from_patches(IMAGES[0], y=IMAGES[1], size=(4, 3), overlap=1).rescale(2, field="x").batch(5),
+        "random patches": Dataset.from_volumes(list(IMAGES), y=list(IMAGES), repeat=2)
+        .random_patch((4, 3), field=("x", "y"))
+        .rescale(0.5, field="x")
+        .shuffle(4)
+        .batch(5),
         "a user's source": Dataset.from_python(f"{augment}:Drawn").shuffle(4).batch(4),
         "padded": arrays.rescale(2.0).one_hot("label", 4).shuffle(5).batch(5, remainder="pad"),
         "padded, one by one": arrays.random_flip().shuffle(5).batch(5, remainder="pad"),
@@ -83,6 +95,10 @@ WAYS = [
     "pictures",
     "pictures and one-hot",
     "a user's function",
+    "windows",
+    "windows of recordings",
+    "patches",
+    "random patches",
     "a user's source",
     "padded",
     "padded, one by one",

@@ -641,12 +641,35 @@ def test_an_exception_of_read_rows_names_the_first_sample_that_raises_alone(user
 
 
 @pytest.mark.parametrize(
+    "sample, fields", [("(x, i)", ["x", "y"]), ("(x, np.int64(i), 0.5)", ["x", "y", "weight"])], ids=["pair", "triple"]
+)
+def test_a_tuple_is_x_and_y_and_perhaps_weight(user_module, sample, fields):
+    """What a dataset for PyTorch returns, it returns here: no line of it needs to change."""
+    module = user_module(
+        "import numpy as np\n\nclass Map:\n    def __len__(self):\n        return 6\n\n"
+        f"    def __getitem__(self, i):\n        x = np.full((2, 3), i, 'float32')\n        return {sample}\n"
+    )
+
+    batch = everything(Dataset.from_python(f"{module}:Map"))
+
+    assert list(batch) == fields
+    assert (batch["x"].shape, batch["x"].dtype) == ((6, 2, 3), np.float32)
+    assert batch["x"][:, 1, 2].tolist() == batch["y"].tolist() == list(range(6))
+    assert "weight" not in fields or (batch["weight"] == 0.5).all()
+
+
+@pytest.mark.parametrize(
     "source, told",
     [
         ("source = 7", "is int, expected len\\(\\) and \\[i\\]"),
         ("def source(): return iter([1])", "gave list_iterator, which has no __len__"),
         ("source = []", "is empty: its length is 0"),
         ("source = [7, 8]", r"\[0\]\): it is int, expected a dict of arrays"),
+        (
+            "source = [(1,)]",
+            r"\[0\]\): it is tuple, expected a dict of arrays, or a tuple \(x, y\) or \(x, y, weight\)",
+        ),
+        ("source = [None]", r"\[0\]\): it is NoneType, expected a dict of arrays"),
         ("source = [{}]", r"\[0\]\): it is dict, expected a dict of arrays"),
         (
             "source = [{'x': ['some', 'text']}]",

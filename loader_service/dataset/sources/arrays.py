@@ -96,8 +96,15 @@ def _ragged(name: str, values: np.ndarray, splits: np.ndarray) -> Ragged:
 
 
 def _open_array(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
-    if isinstance(where, TableRef):
-        return table(where)
+    return table(where) if isinstance(where, TableRef) else map_array(name, where)
+
+
+def map_array(name: str, where: str) -> np.ndarray:
+    """Map the `.npy` file of a field.
+
+    Raises:
+        DatasetError: If it holds no single array of one axis or more.
+    """
     try:
         mapped = np.load(where, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -171,11 +178,7 @@ class ArraysReader:
         """Gather rows."""
         array = self._arrays[field]
         assert isinstance(array, np.ndarray), "ragged rows are read by read_ragged"
-        if array.dtype == out.dtype and array.flags.c_contiguous:  # of any other, take() copies the whole
-            # mode="clip": with the default, NumPy gathers into a buffer first. The ids are in range.
-            np.take(array, ids, axis=0, out=out, mode="clip")
-        else:
-            out[...] = array[ids]
+        take_rows(array, ids, out)
 
     def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> tuple[RaggedRows, NDArray[np.int64]]:
         """Return rows of different lengths where they are, and their lengths; that of id -1 is empty."""
@@ -188,3 +191,12 @@ class ArraysReader:
     def describe(self, sample_id: int) -> str:
         """Return the row's number."""
         return f"row {sample_id}"
+
+
+def take_rows(array: np.ndarray, ids: NDArray[np.int64], out: np.ndarray) -> None:
+    """Gather `array[ids]` into `out`, of shape (*ids.shape, *array.shape[1:]); all ids are in range."""
+    if array.dtype == out.dtype and array.flags.c_contiguous:  # of any other, take() copies the whole
+        # mode="clip": with the default, NumPy gathers into a buffer first.
+        np.take(array, ids, axis=0, out=out, mode="clip")
+    else:
+        out[...] = array[ids]

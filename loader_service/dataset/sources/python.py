@@ -1,8 +1,9 @@
 """A user's own source, named by import path: anything with `len(source)` and `source[i]`.
 
-`source[i]` returns a dict of arrays; Python's and NumPy's global random generators are seeded before each call. A
-source that defines `read_rows(ids, out)` is asked for many rows at once, and writes each field of them into
-`out[field]`, of shape (len(ids), *shape): they may depend on the ids alone, since the same row may come with others.
+`source[i]` returns a dict of arrays, or a tuple (x, y) or (x, y, weight), as datasets for PyTorch do; Python's and
+NumPy's global random generators are seeded before each call. A source that defines `read_rows(ids, out)` is asked for
+many rows at once, and writes each field of them into `out[field]`, of shape (len(ids), *shape): they may depend on the
+ids alone, since the same row may come with others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import Spec
+
+TUPLE = ("x", "y", "weight")  # the fields of a sample that is a tuple
+EXPECTED = "a dict of arrays, or a tuple (x, y) or (x, y, weight)"
 
 
 class Python(Source):
@@ -70,8 +74,10 @@ class PythonReader:
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
         """Return the whole sample: a user's `source[i]` makes all of its fields at once."""
         sample = self._source[sample_id]
+        if isinstance(sample, tuple) and len(sample) in (2, 3):
+            sample = dict(zip(TUPLE, sample, strict=False))
         if not isinstance(sample, dict) or not sample:
-            raise DatasetError(f"it is {type(sample).__name__}, expected a dict of arrays")
+            raise DatasetError(f"it is {type(sample).__name__}, expected {EXPECTED}")
         return {field: native(value) for field, value in sample.items()}
 
     def read_rows(self, ids: NDArray[np.int64], out: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,66 @@
+"""Cut a patch out of anywhere: the same one of several fields, such as a volume and its mask."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from loader_service.dataset.draws import uniforms
+from loader_service.dataset.transforms.transform import Pixels, Sample, SampleTransform
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import FieldSpec, Spec
+
+
+class RandomPatch(SampleTransform):
+    """Cut `size` out of the first axes, every place alike; the others stay whole, such as channels."""
+
+    kind: Literal["random_patch"] = "random_patch"
+    size: Annotated[tuple[Pixels, ...], Field(min_length=1, description="Along each of the first axes.")]
+    field: Annotated[
+        str | Annotated[tuple[str, ...], Field(min_length=1)],
+        Field(description="A field, or a list of those that are cut at one place."),
+    ] = "image"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the fields that are cut."""
+        return (self.field,) if isinstance(self.field, str) else self.field
+
+    def declare(self, spec: Spec) -> Spec:
+        """Replace the first axes of each field; whether a patch fits is seen sample by sample: they may differ."""
+        changed: dict[str, FieldSpec] = {}
+        for name in self.fields:
+            if name not in spec:
+                raise DatasetError(f"random_patch: there is no field {name!r}; the sample has {list(spec)}")
+            found = spec[name]
+            if len(found.shape) < len(self.size):
+                raise DatasetError(
+                    f"random_patch: field {name!r} is {found}, expected at least {len(self.size)} axes for a patch "
+                    f"of {self.size}"
+                )
+            cut, whole = found.shape[: len(self.size)], found.shape[len(self.size) :]
+            changed[name] = FieldSpec((*self.size, *whole), found.dtype, found.most[cut.count(None) :])
+        return {**spec, **changed}
+
+    def apply(self, sample: Sample, key: int, position: int) -> Sample:
+        """Cut views out of the fields of one sample."""
+        axes = len(self.size)
+        first, *others = self.fields
+        extent = np.shape(sample[first])[:axes]
+        for name in others:
+            if np.shape(sample[name])[:axes] != extent:
+                raise DatasetError(
+                    f"random_patch: field {name!r} is {np.shape(sample[name])[:axes]} and field {first!r} {extent} "
+                    "along the axes that are cut: expected alike"
+                )
+        if any(have < want for have, want in zip(extent, self.size, strict=True)):
+            raise DatasetError(
+                f"random_patch: field {first!r} is {extent}, smaller than a patch of {self.size}: "
+                "make the patch smaller"
+            )
+        draws = uniforms(key, np.asarray([position], np.int64), axes)[0].tolist()
+        corner = [int(draw * (have - want + 1)) for draw, have, want in zip(draws, extent, self.size, strict=True)]
+        box = tuple(slice(start, start + want) for start, want in zip(corner, self.size, strict=True))
+        return {**sample, **{name: sample[name][box] for name in self.fields}}
