@@ -93,7 +93,7 @@ def test_a_field_that_is_no_picture_is_refused(transform):
 # -- geometry -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, flag", [("nearest", 0), ("bilinear", 1), ("cubic", 2), ("area", 3)])
+@pytest.mark.parametrize("name, flag", [("nearest", 6), ("bilinear", 1), ("cubic", 2), ("area", 3)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_resize_is_that_of_opencv(name, flag, channels, dtype):

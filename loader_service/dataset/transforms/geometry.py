@@ -15,7 +15,7 @@ from loader_service.protocol.spec import FieldSpec
 
 Interpolation = Literal["nearest", "bilinear", "area", "cubic"]
 INTERPOLATIONS = {
-    "nearest": cv2.INTER_NEAREST,
+    "nearest": cv2.INTER_NEAREST_EXACT,  # nearest to a pixel's centre, as in Pillow, Keras and TensorFlow
     "bilinear": cv2.INTER_LINEAR,
     "area": cv2.INTER_AREA,
     "cubic": cv2.INTER_CUBIC,
