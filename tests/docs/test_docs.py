@@ -23,7 +23,10 @@ from loader_service.pool.engine import DEFAULTS, ENVIRONMENT
 from tests.docs import run_blocks
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 COMMANDS = [command.name for command in app.registered_commands]
 INNER = {
@@ -43,7 +46,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)")
 
 
 def name_of(path):
-    return path.name
+    return str(path.relative_to(ROOT)) if path.name == "README.md" else path.name
 
 
 def kinds_of(union):
@@ -76,6 +79,13 @@ def test_an_example_runs(example, readers_folder, nothing_left, address):
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_every_example_has_a_row_and_tells_of_its_options():
+    rows = (ROOT / "examples" / "README.md").read_text()
+    for example in EXAMPLES:
+        assert f"\n| [`{example.name}`]({example.name}) |" in rows
+        assert "ArgumentParser(description=" in example.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
