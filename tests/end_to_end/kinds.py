@@ -63,6 +63,36 @@ def _sentences(folder: Path) -> Dataset:
     return Dataset.from_python("tests.end_to_end.kinds:Sentences")
 
 
+class Pairs:
+    """A user's own source, as it is written for PyTorch: picture, label and weight."""
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int, float]:
+        return np.random.random((4, 5)), i % 3, i / SAMPLES
+
+
+def _volumes(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Write two volumes of different sizes, and a mask of each."""
+    paths = [(folder / f"x{number}.npy", folder / f"y{number}.npy") for number in range(2)]
+    for (x, y), shape in zip(paths, ((9, 8, 7), (6, 12, 10)), strict=True):
+        volume = np.arange(np.prod(shape)).reshape(shape)
+        np.save(x, volume)
+        np.save(y, volume % 2 == 0)
+    return [x for x, _ in paths], [y for _, y in paths]
+
+
+def _patches(folder: Path) -> Dataset:
+    x, y = _volumes(folder)
+    return Dataset.from_patches(x, y=y, size=(4, 5, 6), overlap=(1, 2, 3))
+
+
+def _random_patches(folder: Path) -> Dataset:
+    x, y = _volumes(folder)
+    return Dataset.from_volumes(x, y=y, repeat=SAMPLES // 2).random_patch((4, 5, 6), field=["x", "y"])
+
+
 KINDS: dict[str, Kind] = {
     "arrays": lambda folder: _arrays(folder).one_hot("y", 4).shuffle(1).batch(8),
     "arrays, padded batch": lambda folder: _arrays(folder).shuffle(1).batch(8, remainder="pad"),
@@ -85,5 +115,16 @@ KINDS: dict[str, Kind] = {
     ),
     "padded batches mixed up": lambda folder: (
         _sentences(folder).pad("x", most=12).map_batch("tests.end_to_end.kinds:mix_up").shuffle(6).batch(8)
+    ),
+    "windows": lambda folder: (
+        Dataset.from_series(np.arange(150), np.arange(150), length=12, stride=3, offset=12).shuffle(7).batch(8)
+    ),
+    "windows of recordings": lambda folder: (
+        Dataset.from_series(rows(), length=4).rescale(2, field="x").shuffle(7).batch(8)
+    ),
+    "a grid of patches": lambda folder: _patches(folder).shuffle(8).batch(8),
+    "random patches": lambda folder: _random_patches(folder).rescale(0.5, field="x").shuffle(9).batch(8),
+    "pairs, as written for PyTorch": lambda folder: (
+        Dataset.from_python("tests.end_to_end.kinds:Pairs").shuffle(9).batch(8)
     ),
 }

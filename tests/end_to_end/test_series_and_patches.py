@@ -1,7 +1,4 @@
-"""Windows and patches through real workers: the same bytes from any number of them, and a prediction of the whole."""
-
-import os
-import signal
+"""Windows and patches in a config; predictions of patches, put together. All else: test_every_kind.py."""
 
 import numpy as np
 import pytest
@@ -9,7 +6,6 @@ import pytest
 import loader_client
 from loader_service import Dataset
 from loader_service.daemon.__main__ import named_datasets
-from tests.end_to_end.conftest import digest, expected_digest
 
 CONFIG = """
 [datasets.windows]
@@ -67,35 +63,12 @@ def dataset_of(folder, kind):
 KINDS = ["windows", "cut", "grid", "anywhere"]
 
 
-def test_workers_make_what_compute_says_after_a_kill_too(folder, start_daemon):
-    daemon = start_daemon("--workers", "3")
-    with loader_client.connect(daemon.address) as loader:
-        for dataset in (dataset_of(folder, kind) for kind in KINDS):
-            stream = loader.stream(dataset)
-            batches = list(stream)
-            ids = np.concatenate([batch.ids for batch in batches])
-            os.kill(daemon.worker_pids()[0], signal.SIGKILL)
-            batches += list(stream)
-
-            assert sorted(ids.tolist()) == list(range(dataset.samples))
-            assert digest(batches) == expected_digest(dataset, range(2 * dataset.batches_per_epoch))
-
-
 def test_a_file_declares_what_python_does(folder):
     served = {name: Dataset(declaration) for name, declaration in named_datasets(folder / "service.toml").items()}
 
     assert {name: dataset.key for name, dataset in served.items()} == {
         kind: dataset_of(folder, kind).key for kind in KINDS
     }
-
-
-def test_arrays_in_memory_are_cut_by_workers():
-    volumes = [np.arange(4000).reshape(20, 20, 10), np.arange(1000).reshape(10, 10, 10)]
-    grid = Dataset.from_patches(volumes, size=(6, 6, 6), overlap=2).batch(7)
-    windows = Dataset.from_series([v.reshape(-1) for v in volumes], length=5).shuffle(1).batch(50)
-    with loader_client.connect(workers=2) as loader:
-        for dataset in (grid, windows):
-            assert digest(list(loader.stream(dataset))) == expected_digest(dataset, range(dataset.batches_per_epoch))
 
 
 def test_what_keras_predicts_for_patches_is_put_together(folder):
