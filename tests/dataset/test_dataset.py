@@ -148,6 +148,10 @@ def test_a_second_process_opens_a_dataset_with_the_index_of_the_first(photos):
             "source.image_folder: there is no key 'colour'; did you mean 'color'",
         ),
         (
+            {"source": {"kind": "series", "x": ["a.npy", 7], "length": 5}},
+            r"source.series.x: expected the path of a .npy file, or a list of paths, got \['a.npy', 7\]",
+        ),
+        (
             {"transforms": [{"kind": "resizee"}]},
             "transforms.0: there is no kind 'resizee'; did you mean 'resize'",
         ),

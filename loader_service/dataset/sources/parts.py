@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator
 from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.collate import native
@@ -25,8 +26,20 @@ from loader_service.protocol.tables import PackedStrings, TableRef, pack_strings
 MAPPED = 256  # files of a field that are mapped at a time in one process: each holds a descriptor
 INLINE = 2**14  # characters of paths that a declaration holds itself; beyond, they travel as a table
 
+
+def _no_other(value: Any) -> Any:
+    """Refuse in one sentence what is none of a union's types; each of them would have one of its own."""
+    if not isinstance(value, str | TableRef | dict) and not (
+        isinstance(value, list | tuple) and all(isinstance(path, str) for path in value)
+    ):
+        raise ValueError("expected the path of a .npy file, or a list of paths")
+    return value
+
+
 # One file, several files, one array in memory; a dict is several of them, packed into tables: paths, or arrays.
-Where = str | tuple[str, ...] | SkipJsonSchema[TableRef] | SkipJsonSchema[dict[str, TableRef]]
+Where = Annotated[
+    str | tuple[str, ...] | SkipJsonSchema[TableRef] | SkipJsonSchema[dict[str, TableRef]], BeforeValidator(_no_other)
+]
 
 
 def declare_parts(what: str, value: Any, keep: Callable[[np.ndarray], TableRef]) -> Where:
