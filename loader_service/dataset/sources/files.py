@@ -154,12 +154,12 @@ def absolute_root(root: PathLike | None) -> str:
 
 
 def _texts(field: str, paths: Iterable[PathLike]) -> list[str]:
-    texts = []
-    for number, path in enumerate(paths):
-        if not isinstance(path, str | os.PathLike):
-            raise DatasetError(f"{field}[{number}] is {path!r}, expected the path of a file")
-        texts.append(os.fspath(path))
-    return texts
+    paths = list(paths)
+    if not all(issubclass(kind, str) for kind in set(map(type, paths))):
+        for number, path in enumerate(paths):
+            if not isinstance(path, str | os.PathLike):
+                raise DatasetError(f"{field}[{number}] is {path!r}, expected the path of a file")
+    return [os.fspath(path) for path in paths]
 
 
 # -- listing ------------------------------------------------------------------------------------------------------
@@ -203,12 +203,13 @@ def check_paths(listed: Mapping[str, Sequence[str]]) -> None:
         raise DatasetError("the list of files is empty: expected at least one path")
     for field, paths in listed.items():
         _check_kinds(field, paths)
-    rows = list(zip(*listed.values(), strict=True))
+    paths, *others = listed.values()
+    rows: Sequence[Any] = list(zip(paths, *others, strict=True)) if others else paths
     if len(set(rows)) < len(rows):
         row, count = next((row, count) for row, count in Counter(rows).items() if count > 1)
         first = rows.index(row)
         raise DatasetError(
-            f"{row[0]!r} is listed {count:,} times, in rows {first:,} and {rows.index(row, first + 1):,}: "
+            f"{paths[first]!r} is listed {count:,} times, in rows {first:,} and {rows.index(row, first + 1):,}: "
             "a file is one sample; leave the others out, or put their labels together"
         )
 

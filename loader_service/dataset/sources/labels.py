@@ -81,7 +81,7 @@ def label_column(field: str, given: Any, paths: Sequence[str], classes: Sequence
 
 def _as_array(field: str, given: Any) -> np.ndarray:
     """Return values as an array: of numbers, or of Python's objects, text among them."""
-    if np.ndim(given) == 0 or isinstance(given, Mapping):
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise DatasetError(
             f"labels of the field {field!r} are {given!r:.100}, expected one for each path. A dict goes from field to "
             "column; for one from path to label, give [labels[path] for path in paths]"
