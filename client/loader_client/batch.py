@@ -15,6 +15,7 @@ import numpy as np
 
 from loader_service.protocol.arena import SlotArrays
 from loader_service.protocol.layout import IDS, Layout
+from loader_service.protocol.nesting import fields_within, group_of
 from loader_service.protocol.ragged import assembled
 from loader_service.protocol.spec import Spec
 
@@ -38,7 +39,8 @@ class Batch(Mapping[str, Any]):
     """What one step trains on: a mapping from field to array, each of shape (rows, *field shape).
 
     A ragged field is a `Ragged`, one of strings a `Text`: two arrays each. All arrays are read-only: other trainers may
-    be reading the same memory. `n` counts batches from 0 over all epochs.
+    be reading the same memory. `n` counts batches from 0 over all epochs. Fields of a group are here by their whole
+    names, as "meta/age"; `batch["meta"]` is a dict of them.
     """
 
     __slots__ = ("_arrays", "epoch", "ids", "n")
@@ -50,9 +52,13 @@ class Batch(Mapping[str, Any]):
         self._arrays = fields
 
     def __getitem__(self, field: str) -> Any:
+        """Return an array; of a name that several fields begin with ("meta" of "meta/age"), a dict of theirs."""
         try:
             return self._arrays[field]
         except KeyError:
+            within = fields_within(field, self._arrays) if isinstance(field, str) else ()
+            if within:
+                return group_of(within, field, self._arrays)
             raise KeyError(f"{field!r}: the batch has the fields {list(self._arrays)}") from None
 
     def __iter__(self) -> Iterator[str]:

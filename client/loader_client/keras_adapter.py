@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 7):  # they take no DataAdapter
     raise ImportError(
@@ -67,6 +68,7 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         self._steps = steps
         # Who counts epochs in steps trains; everybody else sees the same again where the order is always the same.
         self._advance = (info.shuffled or steps is not None) if advance is None else advance
+        self._ids: list[NDArray[np.int64]] = []  # of the latest pass that does not train
         self._loops: weakref.WeakKeyDictionary[EpochIterator, _Loop] = weakref.WeakKeyDictionary()
 
     # -- what Keras asks -------------------------------------------------------------------------------------
@@ -82,6 +84,14 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
     def batch_size(self) -> int:
         """Rows of a whole batch."""
         return self._stream.batch_size
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Samples of the latest pass of `predict` or `evaluate`, one for each row; -1 in padding.
+
+        `dataset.names(ids)` tells their files.
+        """
+        return np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
 
     @property
     def has_partial_batch(self) -> bool:
@@ -155,6 +165,7 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
             endless=caller.steps_per_epoch is not None,
             stride=caller.steps_per_execution,
             trains=arguments.get("shuffle") or self._advance,  # `fit` alone shuffles
+            keeps_ids=not arguments.get("shuffle"),
         )
 
     def _passes(self, steps_per_epoch: int | None, stride: int) -> Passes:
@@ -164,7 +175,13 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         return Passes(self._info, steps_per_epoch, self._advance, rolling, stride)
 
     def _pass(self, loop: _Loop, pack: Any = lambda array: array) -> Iterator[Any]:
+        kept: list[NDArray[np.int64]] | None = None
+        if loop.keeps_ids:
+            self._ids = kept = []
+
         def arrange(batch: Batch) -> Any:
+            if kept is not None and len(kept) < loop.passes.longest:
+                kept.append(batch.ids.copy())
             weights = self._row_weights(batch, loop.rows_per_sample(batch.n)) if self._row_weights else None
             return self._roles.arrange(batch, pack, weights)
 
@@ -175,9 +192,17 @@ class _Loop:
     """One of Keras' loops over a stream: a call of `fit`, `evaluate` or `predict`; or somebody else's."""
 
     def __init__(
-        self, stream: Stream, passes: Passes, *, endless: bool = False, stride: int = 1, trains: bool = True
+        self,
+        stream: Stream,
+        passes: Passes,
+        *,
+        endless: bool = False,
+        stride: int = 1,
+        trains: bool = True,
+        keeps_ids: bool = False,
     ) -> None:
         self.passes = passes
+        self.keeps_ids = keeps_ids
         self._stream = stream
         self._endless = endless  # `steps_per_epoch`: one iterator runs through all passes
         self._stride = stride  # batches of a step

@@ -7,36 +7,41 @@ from dataclasses import dataclass
 from typing import Any
 
 from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.nesting import fields_within, group_of
 from loader_service.protocol.spec import DatasetInfo
 
 Names = str | Sequence[str] | None
 WEIGHT = "weight"  # the field that remainder="pad" adds
+Group = tuple[str, ...]  # whole names of its fields
 
 
 @dataclass(frozen=True)
 class Roles:
-    """A choice of fields; one field stands alone, several form a dict by name."""
+    """A choice of fields; one field stands alone, several form a dict by name, those of a group a dict within."""
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     weights: str | None
+    groups: Mapping[str, Group]  # of the names that are no fields: "meta" of "meta/age"
 
     @classmethod
     def of(cls, info: DatasetInfo, inputs: Names, targets: Names, weights: str | None) -> Roles:
         """Take what is named, and the source's defaults for what is not.
 
         Raises:
-            DatasetError: If a name is no field; lists those that are. If there are weights and nothing to weigh.
+            DatasetError: If a name is no field, nor a group; lists those that are. If there are weights and nothing to
+                weigh.
         """
-        chosen = cls(_names(inputs, info.inputs), _names(targets, info.targets), weights)
-        for name in (*chosen.inputs, *chosen.targets, *([weights] if weights else [])):
-            if name not in info.spec:
+        x, y = _names(inputs, info.inputs), _names(targets, info.targets)
+        groups = {name: fields_within(name, info.spec) for name in (*x, *y) if name not in info.spec}
+        for name in (*x, *y, *([weights] if weights else [])):
+            if name not in info.spec and not groups.get(name):
                 raise DatasetError(f"{name!r} is no field of this stream; it has {list(info.spec)}")
-        if weights is not None and not chosen.targets:
+        if weights is not None and not y:
             raise DatasetError(f"weights={weights!r} needs targets to weigh: name them with targets=")
-        if weights is None and chosen.targets and WEIGHT in info.spec:
-            return cls(chosen.inputs, chosen.targets, WEIGHT)
-        return chosen
+        if weights is None and y and WEIGHT in info.spec:
+            weights = WEIGHT
+        return cls(x, y, weights, groups)
 
     def arrange(
         self, fields: Mapping[str, Any], pack: Callable[[Any], Any] = lambda value: value, weights: Any = None
@@ -49,19 +54,24 @@ class Roles:
         x = self.inputs_of(fields, pack)
         if not self.targets:
             return x
-        y = self._group(fields, self.targets, pack)
+        y = self._values(fields, self.targets, pack)
         if weights is None and self.weights is not None:
             weights = fields[self.weights]
         return (x, y) if weights is None else (x, y, pack(weights))
 
     def inputs_of(self, fields: Mapping[str, Any], pack: Callable[[Any], Any]) -> Any:
         """Return x alone."""
-        return self._group(fields, self.inputs, pack)
+        return self._values(fields, self.inputs, pack)
 
-    def _group(self, fields: Mapping[str, Any], names: tuple[str, ...], pack: Callable[[Any], Any]) -> Any:
+    def _values(self, fields: Mapping[str, Any], names: tuple[str, ...], pack: Callable[[Any], Any]) -> Any:
         if len(names) == 1:
-            return pack(fields[names[0]])
-        return {name: pack(fields[name]) for name in names}
+            return self._value(fields, names[0], pack)
+        return {name: self._value(fields, name, pack) for name in names}
+
+    def _value(self, fields: Mapping[str, Any], name: str, pack: Callable[[Any], Any]) -> Any:
+        if name not in self.groups:
+            return pack(fields[name])
+        return group_of(self.groups[name], name, {field: pack(fields[field]) for field in self.groups[name]})
 
 
 def _names(given: Names, default: list[str]) -> tuple[str, ...]:

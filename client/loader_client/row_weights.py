@@ -67,7 +67,7 @@ class RowWeights:
 
 
 def _class_field(info: DatasetInfo, roles: Roles) -> str:
-    if len(roles.targets) != 1:
+    if len(roles.targets) != 1 or roles.targets[0] in roles.groups:
         raise DatasetError(f"class_weight needs one target that tells the class, these are {list(roles.targets)}")
     (target,) = roles.targets
     field = info.spec[target]

@@ -10,10 +10,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from loader_service.protocol.errors import StreamClosed
+from loader_service.protocol.spec import BFLOAT16
 
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
     """Return a writable copy."""
+    if array.dtype.name == BFLOAT16:  # torch has one of its own, and does not know that of NumPy
+        return tensor_of(array.view(np.int16)).view(torch.bfloat16)
     dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
     tensor = torch.empty(array.shape, dtype=dtype, pin_memory=torch.cuda.is_available())
     np.copyto(tensor.numpy(), array)

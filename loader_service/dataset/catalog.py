@@ -9,6 +9,11 @@ from typing import Any
 from loader_service.dataset.declaration import Declaration
 from loader_service.protocol.errors import ConfigError, DatasetError
 
+IN_MEMORY = {  # what a source is given as lists, which a file does not hold
+    "npy_files": {"ids", "labels"},
+    "files": {"paths", "labels", "classes", "root"},
+}
+
 
 def declare_all(datasets: Mapping[str, Any], config: Path) -> dict[str, Declaration]:
     """Return the declaration of each dataset of a config; relative paths are relative to the folder of that file.
@@ -43,15 +48,16 @@ def _beside(plain: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def _absolute_source(source: dict[str, Any], base: Path) -> dict[str, Any]:
-    in_memory = {"ids", "labels"} & source.keys() if source.get("kind") == "npy_files" else set()
+    kind = str(source.get("kind"))
+    in_memory = IN_MEMORY.get(kind, set()) & source.keys()
     if in_memory:
         raise DatasetError(
-            f"source.npy_files: {' and '.join(sorted(in_memory))} cannot stand in a file, which serves the whole "
-            "folder: give Dataset.from_npy_files to loader.stream instead"
+            f"source.{kind}: {' and '.join(sorted(in_memory))} cannot stand in a file, which serves the whole "
+            f"folder: give Dataset.from_{kind} to loader.stream instead"
         )
     changed: dict[str, Any] = {}
-    for name in ("path", "x", "y", "lengths"):
-        if name in source:
+    for name in ("path", "root", "x", "y", "lengths"):
+        if source.get(name) is not None:
             changed[name] = _absolute(source[name], base)
     if isinstance(source.get("fields"), dict):
         changed["fields"] = {name: _absolute(where, base) for name, where in source["fields"].items()}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from loader_service.protocol.errors import DatasetError, SpecMismatch
+from loader_service.protocol.nesting import flat
 from loader_service.protocol.spec import FieldSpec
 
 TEXT = FieldSpec((None,), "uint8", form="text")
@@ -80,6 +81,27 @@ def spec_of(sample: Mapping[str, np.ndarray], origin: str) -> dict[str, FieldSpe
             spec[name] = TEXT if is_text else FieldSpec.of(value)
         except DatasetError as error:
             raise DatasetError(f"{origin}: field {name!r}: {error}") from None
+    return spec
+
+
+def declared_spec(declared: Mapping[str, Any], origin: str) -> dict[str, FieldSpec]:
+    """Return the spec that a user's object declares: field -> (shape, dtype), fields within dicts too.
+
+    Raises:
+        DatasetError: Names the field that is declared otherwise.
+    """
+    spec = {}
+    for name, field in flat(declared).items():
+        try:
+            if isinstance(field, FieldSpec):
+                spec[name] = field
+            else:
+                shape, dtype = field
+                spec[name] = FieldSpec.like(tuple(shape), np.dtype(dtype))
+        except (TypeError, ValueError, DatasetError) as error:
+            raise DatasetError(
+                f"{origin}: spec[{name!r}] is {field!r}, expected (shape, dtype), as in ((64, 64, 3), 'uint8'): {error}"
+            ) from None
     return spec
 
 

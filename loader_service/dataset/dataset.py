@@ -25,13 +25,16 @@ from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
+from loader_service.dataset.sources.files import Files, declare_files
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
+from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.parts import Where, declare_parts
 from loader_service.dataset.sources.patches import Patches
 from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.source import Source
+from loader_service.dataset.sources.table import FileColumns, LabelColumns, Table, declare_rows
 from loader_service.dataset.sources.volumes import Volumes
 from loader_service.dataset.stitching import stitch
 from loader_service.dataset.transforms.flip import RandomFlip
@@ -46,12 +49,12 @@ from loader_service.dataset.transforms.map import Map
 from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.patch import RandomPatch
 from loader_service.dataset.transforms.transform import Transform
-from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
+from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import IDS
 from loader_service.protocol.ragged import Ragged, assembled
-from loader_service.protocol.spec import FieldSpec, describe
+from loader_service.protocol.spec import BFLOAT16, FieldSpec, describe
 from loader_service.protocol.tables import TableRef, pack_strings
 
 PathLike = str | os.PathLike[str]
@@ -110,6 +113,94 @@ class Dataset:
         if labels is not None:
             column = _keep(_label_column(ids, labels), tables)
         return cls._of(NpyFiles, tables, path=path, ids=packed, labels=column)
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: PathLike | Iterable[PathLike] | Mapping[str, Iterable[PathLike]],
+        labels: Labels | None = None,
+        *,
+        root: PathLike | None = None,
+        classes: Sequence[str] | None = None,
+        color: Literal["rgb", "grayscale"] = "rgb",
+        masks: Sequence[str] = ("mask",),
+    ) -> Dataset:
+        """Read files that are listed: pictures into the field `image`, `.npy` files into `x`; and `label`, where given.
+
+        Args:
+            paths: One path for each sample; a dict from field to paths, for several files each; or a folder, or a
+                pattern such as "photos/*.jpg", whose files are read in the order of their names, without labels.
+            labels: One row for each path: numbers, arrays, or text, which is numbered by its classes; or a dict
+                from field to such a column.
+            root: Folder that relative paths are relative to; the current one where None.
+            classes: Their names, in the order of their numbers; those of the labels, sorted, where None.
+            color: Of pictures: (height, width, 3) RGB, or (height, width, 1).
+            masks: Fields whose pictures hold a number in each pixel, which is left alone: (height, width, 1).
+        Raises:
+            DatasetError: If lists differ in length, a path is there twice, or a label is missing or NaN; by name.
+        """
+        tables: dict[str, np.ndarray] = {}
+        options = declare_files(paths, labels, root, classes, partial(_keep, tables=tables))
+        return cls._of(Files, tables, **options, color=color, masks=masks)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Any,
+        path: FileColumns = "path",
+        labels: LabelColumns = "label",
+        *,
+        root: PathLike | None = None,
+        classes: Sequence[str] | None = None,
+        color: Literal["rgb", "grayscale"] = "rgb",
+        masks: Sequence[str] = ("mask",),
+    ) -> Dataset:
+        """Read the files that a table lists: a CSV file, lines of text `path label`, or a frame of pandas'.
+
+        A file is read by a worker, a table in memory at once. Fields are those of `from_files`.
+
+        Args:
+            table: Path of a `.csv` or `.tsv` file, whose first line names the columns, or of any other, whose lines
+                hold a path and a label; or a table in memory: a frame of pandas' or polars', a dict of lists.
+            path: The column of paths; a dict from field to column, for several files each.
+            labels: The column of the field `label`; several columns of numbers, for a vector; a dict from field to
+                either; None for none.
+            root: Folder that relative paths are relative to. Where None, that of the table's file, or the current one.
+            classes, color, masks: As in `from_files`.
+        Raises:
+            DatasetError: If a column is missing, or one of its cells cannot be used; by name.
+        """
+        if not isinstance(table, str | os.PathLike):
+            tables: dict[str, np.ndarray] = {}
+            rows = declare_rows(table, path, labels, root, classes, partial(_keep, tables=tables))
+            return cls._of(Files, tables, **rows, color=color, masks=masks)
+        return cls._of(
+            Table,
+            path=_absolute(table),
+            files=path,
+            labels=labels,
+            root=None if root is None else _absolute(root),
+            classes=classes,
+            color=color,
+            masks=masks,
+        )
+
+    @classmethod
+    def from_paired_files(
+        cls, *, color: Literal["rgb", "grayscale"] = "rgb", masks: Sequence[str] = ("mask",), **fields: PathLike
+    ) -> Dataset:
+        """Read files that belong together by name: `image="images/image_*.png", label="labels/label_*.npy"`.
+
+        Args:
+            fields: A pattern for each field. Its one `*` is what a sample's files have in common, within one folder's
+                name or a file's; `**/*` takes folders in between, too. Samples are in the order of it.
+            color, masks: As in `from_files`.
+        Raises:
+            DatasetError: If a file has no partner: says how many, and names them.
+        """
+        return cls._of(
+            PairedFiles, fields={field: _absolute(where) for field, where in fields.items()}, color=color, masks=masks
+        )
 
     @classmethod
     def from_arrays(cls, **fields: ArrayLike | PathLike | Ragged | Sequence[ArrayLike]) -> Dataset:
@@ -273,12 +364,20 @@ class Dataset:
         """Make it (value - mean) / std, as float32; one number each, or one for each entry of the last axis."""
         return self._then(Normalize, mean=mean, std=std, field=field)
 
-    def one_hot(self, field: str, classes: int) -> Dataset:
-        """Turn class numbers into float32 vectors of length `classes`."""
-        return self._then(OneHot, field=field, classes=classes)
+    def one_hot(self, field: str, classes: int, *, smoothing: float = 0.0) -> Dataset:
+        """Turn class numbers into float32 vectors of length `classes`.
+
+        Args:
+            smoothing: Share of the one that is spread over all classes alike, in [0, 1).
+        """
+        return self._then(OneHot, field=field, classes=classes, smoothing=smoothing)
+
+    def class_index(self, field: str) -> Dataset:
+        """Turn vectors with one entry for each class into class numbers, int64: the place of the largest."""
+        return self._then(ClassIndex, field=field)
 
     def cast(self, field: str, dtype: str) -> Dataset:
-        """Change a field's dtype."""
+        """Change a field's dtype: NumPy's numbers and bool, and "bfloat16", which needs the package ml_dtypes."""
         return self._then(Cast, field=field, dtype=dtype)
 
     def map(self, function: str | Callable[..., dict[str, Any]]) -> Dataset:
@@ -424,6 +523,15 @@ class Dataset:
         """
         return stitch(self.plan, predictions)
 
+    def names(self, ids: ArrayLike | None = None) -> list[str]:
+        """Return what samples are called: the paths of their files, where they have some.
+
+        Args:
+            ids: As `batch.ids` has them; -1, which is padding, has the name "". All samples, in the order of the
+                source, where None.
+        """
+        return self.plan.names(np.arange(self.samples) if ids is None else np.asarray(ids))
+
     @cached_property
     def plan(self) -> Plan:
         """The dataset opened in this process."""
@@ -543,7 +651,7 @@ def _row_array(what: str, value: Any) -> np.ndarray:
         array = native(value)
     except ValueError as error:
         raise DatasetError(f"{what} cannot be made an array: {error}") from error
-    if array.ndim == 0 or array.dtype.kind not in "biufc":
+    if array.ndim == 0 or not (array.dtype.kind in "biufc" or array.dtype.name == BFLOAT16):
         raise DatasetError(f"{what} is {array.dtype} {array.shape}, expected numbers with one row for each sample")
     return np.ascontiguousarray(array)
 

@@ -13,23 +13,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.sources.arrays import Arrays
+from loader_service.dataset.sources.files import Files
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.npy_files import NpyFiles
+from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.patches import Patches
 from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.series import Series
+from loader_service.dataset.sources.table import Table
 from loader_service.dataset.sources.volumes import Volumes
 from loader_service.dataset.transforms.flip import RandomFlip
 from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from loader_service.dataset.transforms.map import Map, UserFunction
 from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.patch import RandomPatch
-from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
+from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
 AnySource = Annotated[
-    ImageFolder | NpyFiles | Arrays | Python | Series | Volumes | Patches, Field(discriminator="kind")
+    ImageFolder | NpyFiles | Files | Table | PairedFiles | Arrays | Python | Series | Volumes | Patches,
+    Field(discriminator="kind"),
 ]
 AnyTransform = Annotated[
     Resize
@@ -42,6 +46,7 @@ AnyTransform = Annotated[
     | Normalize
     | Cast
     | OneHot
+    | ClassIndex
     | PadTo
     | Map,
     Field(discriminator="kind"),

@@ -43,6 +43,7 @@ from loader_service.dataset.transforms.transform import FieldTransform, SampleTr
 from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
 from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about, sample_of
+from loader_service.protocol.nesting import SEPARATOR
 from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
@@ -252,6 +253,13 @@ class Plan:
         self._bad.write()
         made = {**out, **made}
         return {name: made[name] for name in arrays_of({**self.spec, IDS: IDS_SPEC})}
+
+    def names(self, ids: NDArray[np.integer[Any]]) -> list[str]:
+        """Return what samples are called; padding has no name."""
+        outside = ids[(ids < -1) | (ids >= self.samples)]
+        if len(outside):
+            raise DatasetError(f"sample {outside[0]} is none: ids count from 0 to {self.samples - 1:,}")
+        return [self._reader.describe(sample_id) if sample_id >= 0 else "" for sample_id in ids.tolist()]
 
     def error_of(self, n: int, rows: range, row: int, told: str) -> DatasetError:
         """Return the error that names the sample in one of these rows of batch `n`, without touching it."""
@@ -546,11 +554,14 @@ class _Naming:
 
 
 def default_roles(spec: Spec) -> tuple[list[str], list[str]]:
-    """Return the fields that a model gets as inputs and as targets, unless told otherwise.
+    """Return the fields, or groups of them, that a model gets as inputs and as targets, unless told otherwise.
 
     >>> default_roles({"image": FieldSpec((8, 8, 3), "uint8"), "label": FieldSpec((), "int64")})
     (['image'], ['label'])
+    >>> default_roles({"x/left": FieldSpec((), "int64"), "x/right": FieldSpec((), "int64"), "y": FieldSpec((), "bool")})
+    (['x'], ['y'])
     """
-    targets = [name for name in ("label", "y") if name in spec][:1]
-    inputs = [name for name in ("image", "x") if name in spec][:1]
-    return inputs or [name for name in spec if name not in (*targets, WEIGHT)], targets
+    tops: Mapping[str, None] = dict.fromkeys(name.partition(SEPARATOR)[0] for name in spec)
+    targets = [name for name in ("label", "y") if name in tops][:1]
+    inputs = [name for name in ("image", "x") if name in tops][:1]
+    return inputs or [name for name in tops if name not in (*targets, WEIGHT)], targets

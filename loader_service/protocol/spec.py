@@ -16,10 +16,18 @@ from pydantic.dataclasses import dataclass
 
 from loader_service.protocol.errors import DatasetError
 
+BFLOAT16 = "bfloat16"  # NumPy knows it once the package ml_dtypes is imported, which comes with TensorFlow and JAX
 DTYPES = frozenset(np.dtype(code).name for code in "?bhilqBHILQefdgFDG")  # bool and numbers
 
 
-def _known(dtype: str) -> str:
+def known_dtype(dtype: str) -> str:
+    """Return the name of a dtype that processes can share; ValueError for any other."""
+    if dtype == BFLOAT16:
+        try:
+            import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 from here on
+        except ImportError:
+            raise ValueError(f"dtype {dtype!r} needs the package ml_dtypes: pip install ml_dtypes") from None
+        return dtype
     # Not np.dtype(dtype): for text from outside it may raise anything, a SyntaxError included.
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} cannot be shared between processes: use a number or bool")
@@ -27,7 +35,7 @@ def _known(dtype: str) -> str:
 
 
 Size = Annotated[int, Field(ge=0, lt=2**48)]
-Dtype = Annotated[str, AfterValidator(_known)]  # NumPy's name for it: "uint8", "float32"
+Dtype = Annotated[str, AfterValidator(known_dtype)]  # NumPy's name for it: "uint8", "float32"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -83,7 +91,7 @@ class FieldSpec:
             DatasetError: If it holds anything but numbers or bools.
         """
         name = "structured" if dtype.names else str(dtype.newbyteorder("="))
-        if name not in DTYPES:
+        if name not in DTYPES and name != BFLOAT16:
             raise DatasetError(f"dtype {name!r} cannot be shared between processes: use a number or bool")
         return cls(shape, name)
 

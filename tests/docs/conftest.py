@@ -11,7 +11,7 @@ CLASSES = ("daisy", "fern", "iris", "ivy", "lily", "moss", "oak", "pine", "rose"
 
 @pytest.fixture
 def readers_folder(tmp_path, monkeypatch):
-    """What a reader of the docs has: an activated environment, photos in class folders, and volumes."""
+    """What a reader of the docs has: an activated environment, photos in class folders, volumes, and scans."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 13), ("validation", 4)):
         for number, label in enumerate(CLASSES):
@@ -23,6 +23,13 @@ def readers_folder(tmp_path, monkeypatch):
     (tmp_path / "volumes").mkdir()
     for number in range(40):
         np.save(tmp_path / "volumes" / f"id-{number:02}.npy", rng.random((16, 16, 16), dtype=np.float32))
+    for folder in ("images", "masks", "labels"):
+        (tmp_path / "scans" / folder).mkdir(parents=True)
+    for number in range(12):
+        picture = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"scans/images/image_{number:03}.png"), picture)
+        cv2.imwrite(str(tmp_path / f"scans/masks/mask_{number:03}.png"), picture[..., 0] // 64)
+        np.save(tmp_path / f"scans/labels/label_{number:03}.npy", rng.random(3, dtype=np.float32))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -66,3 +66,14 @@ def test_torch_may_lie_over_the_slot_and_keeps_it(few_slots):
         for batch in few_slots:
             del batch
     assert few_slots.stats()["copied_batches"] == copied
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_tensors_of_half_precision_are_torchs_own(dtype):
+    """Torch has a bfloat16 of its own, and takes none of NumPy's."""
+    dataset = Dataset.from_arrays(x=np.arange(12.0).reshape(4, 3), y=np.arange(4)).cast("x", dtype).batch(4)
+    with loader_client.connect(workers=1) as loader:
+        ((x, _),) = loader.stream(dataset).torch()
+
+    assert x.dtype == getattr(torch, dtype)
+    assert x.float().tolist() == np.arange(12.0).reshape(4, 3).tolist()

@@ -136,7 +136,7 @@ def decode_image(encoded: bytes, *, gray: bool) -> np.ndarray:
             return _decode_rare_jpeg(encoded, gray=gray, reason=str(error))
         return pixels
     flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB
-    decoded = _opencv_decode(encoded, flags)
+    decoded = opencv_decode(encoded, flags)
     if decoded is None:
         what = "the file is empty" if not encoded else f"its {len(encoded):,} bytes are no picture that can be decoded"
         raise DatasetError(what)
@@ -146,13 +146,14 @@ def decode_image(encoded: bytes, *, gray: bool) -> np.ndarray:
 def _decode_rare_jpeg(encoded: bytes, *, gray: bool, reason: str) -> np.ndarray:
     """Decode what libjpeg-turbo cannot turn into RGB (CMYK), and refuse what is damaged."""
     damaged = any(word in reason.lower() for word in ("premature", "corrupt", "truncat", "extraneous", "bogus"))
-    decoded = None if damaged else _opencv_decode(encoded, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
+    decoded = None if damaged else opencv_decode(encoded, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
     if decoded is None:
         raise DatasetError(f"the JPEG is damaged: {reason}")
     return decoded[:, :, None] if gray else decoded
 
 
-def _opencv_decode(encoded: bytes, flags: int) -> np.ndarray | None:
+def opencv_decode(encoded: bytes, flags: int) -> np.ndarray | None:
+    """Return what OpenCV makes of a file, Exif orientation not applied; None if that is nothing."""
     if not encoded:
         return None
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,51 +129,29 @@ class NpyHeader:
         return not self.fortran_order and not self.big_endian
 
 
-class NpyFilesReader:
+class NpyBodies:
     """Reads bodies straight into rows, and compares every header with that of the model."""
 
-    def __init__(self, folder: str, index: Index) -> None:
-        self._root = os.fsencode(folder) + b"/"
-        self._ids = PackedStrings(sub_index(index, "ids"))
-        self._labels = index.get("label")
-        self.columns = frozenset({"x"} if self._labels is None else {"x", "label"})
+    def __init__(self, path_of: Callable[[int], bytes]) -> None:
+        self.path_of = path_of
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def describe(self, sample_id: int) -> str:
-        """Return the path of a sample's file."""
-        return os.fsdecode(self._path(sample_id))
-
-    def model(self, sample_id: int) -> Spec:
+    def model(self, sample_id: int) -> FieldSpec:
         """Parse the header of its file, which all others are compared with."""
-        with open(self._path(sample_id), "rb") as file:
+        with open(self.path_of(sample_id), "rb") as file:
             self._model, self._header = sample_id, NpyHeader.parse(file.read(MAX_HEADER))
         self._found = bytearray(len(self._header.raw))
-        spec = {"x": self._header.spec}
-        if self._labels is not None:
-            spec["label"] = FieldSpec.like(self._labels.shape[1:], self._labels.dtype)
-        return spec
+        return self._header.spec
 
-    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Return the array, and its label."""
-        sample: dict[str, Any] = {}
-        if "x" in fields:
-            sample["x"] = self._read_any(sample_id)
-        if "label" in fields and self._labels is not None:
-            sample["label"] = self._labels[sample_id]
-        return sample
-
-    def _read_any(self, sample_id: int) -> np.ndarray:
+    def read(self, sample_id: int) -> np.ndarray:
         """Return what a file holds, of whatever shape: steps that come behind may make them alike."""
         array = np.empty(self._header.spec.room, self._header.spec.dtype)
         try:
-            self._read_body(sample_id, array)
+            self.read_into(sample_id, array)
             return array
         except SpecMismatch:
             pass
         try:
-            array = np.load(self._path(sample_id), allow_pickle=False)
+            array = np.load(self.path_of(sample_id), allow_pickle=False)
         except ValueError as error:
             raise DatasetError(str(error)) from error
         if not isinstance(array, np.ndarray):
@@ -180,28 +159,12 @@ class NpyFilesReader:
             raise DatasetError("it is an archive of arrays: save each one as .npy")
         return native(array)
 
-    def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
-        """Read many arrays, or labels."""
-        if field == "label":
-            assert self._labels is not None, "only a declared field is read"
-            np.take(self._labels, ids, axis=0, out=out)
-            return
-        for row, sample_id in enumerate(ids.tolist()):
-            try:
-                self._read_body(sample_id, out[row : row + 1])
-            except (OSError, DatasetError) as error:
-                kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
-                raise error_about(sample_id, self.describe(sample_id), str(error), kind) from error
-
-    def _path(self, sample_id: int) -> bytes:
-        return self._root + self._ids[sample_id] + b".npy"
-
-    def _read_body(self, sample_id: int, out: np.ndarray) -> None:
+    def read_into(self, sample_id: int, out: np.ndarray) -> None:
         """Read one file's numbers into `out`, which is contiguous and has their size."""
         if not self._header.direct:
             self._read_otherwise(sample_id, out)
             return
-        fd = os.open(self._path(sample_id), os.O_RDONLY)
+        fd = os.open(self.path_of(sample_id), os.O_RDONLY)
         try:
             count = os.preadv(fd, [self._found, out.data], 0)
         finally:
@@ -215,11 +178,12 @@ class NpyFilesReader:
 
     def _read_otherwise(self, sample_id: int, out: np.ndarray) -> None:
         """Have NumPy read a file: Fortran-ordered, big-endian, or of another version of the format."""
-        with open(self._path(sample_id), "rb") as file:
+        with open(self.path_of(sample_id), "rb") as file:
             found = NpyHeader.parse(file.read(MAX_HEADER))
             if found.spec != self._header.spec:
+                model = os.fsdecode(self.path_of(self._model))
                 raise SpecMismatch(
-                    f"it holds {found.spec}, its siblings {self._header.spec} ({self.describe(self._model)}): "
+                    f"it holds {found.spec}, its siblings {self._header.spec} ({model}): "
                     "all files of a source must be alike"
                 )
             file.seek(0)
@@ -227,3 +191,50 @@ class NpyFilesReader:
                 out.reshape(self._header.spec.room)[...] = np.load(file, allow_pickle=False)
             except ValueError as error:
                 raise DatasetError(str(error)) from error
+
+
+class NpyFilesReader:
+    """Reads arrays, and their labels."""
+
+    def __init__(self, folder: str, index: Index) -> None:
+        root, ids = os.fsencode(folder) + b"/", PackedStrings(sub_index(index, "ids"))
+        self._ids = ids
+        self._bodies = NpyBodies(lambda sample_id: root + ids[sample_id] + b".npy")  # not a method: that were a cycle
+        self._labels = index.get("label")
+        self.columns = frozenset({"x"} if self._labels is None else {"x", "label"})
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def describe(self, sample_id: int) -> str:
+        """Return the path of a sample's file."""
+        return os.fsdecode(self._bodies.path_of(sample_id))
+
+    def model(self, sample_id: int) -> Spec:
+        """Parse the header of its file."""
+        spec = {"x": self._bodies.model(sample_id)}
+        if self._labels is not None:
+            spec["label"] = FieldSpec.like(self._labels.shape[1:], self._labels.dtype)
+        return spec
+
+    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Return the array, and its label."""
+        sample: dict[str, Any] = {}
+        if "x" in fields:
+            sample["x"] = self._bodies.read(sample_id)
+        if "label" in fields and self._labels is not None:
+            sample["label"] = self._labels[sample_id]
+        return sample
+
+    def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
+        """Read many arrays, or labels."""
+        if field == "label":
+            assert self._labels is not None, "only a declared field is read"
+            np.take(self._labels, ids, axis=0, out=out)
+            return
+        for row, sample_id in enumerate(ids.tolist()):
+            try:
+                self._bodies.read_into(sample_id, out[row : row + 1])
+            except (OSError, DatasetError) as error:
+                kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
+                raise error_about(sample_id, self.describe(sample_id), str(error), kind) from error

@@ -1,22 +1,25 @@
 """A user's own source, named by import path: anything with `len(source)` and `source[i]`.
 
-`source[i]` returns a dict of arrays, or a tuple (x, y) or (x, y, weight), as datasets for PyTorch do; Python's and
-NumPy's global random generators are seeded before each call. A source that defines `read_rows(ids, out)` is asked for
+`source[i]` returns a dict of arrays, or of such dicts, or a tuple (x, y) or (x, y, weight), as datasets for PyTorch do;
+Python's and NumPy's global random generators are seeded before each call. A source with a dict `spec`, field -> (shape,
+dtype), is held to it; for any other, the first sample sets it. A source that defines `read_rows(ids, out)` is asked for
 many rows at once, and writes each field of them into `out[field]`, of shape (len(ids), *shape): they may depend on the
 ids alone, since the same row may come with others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.collate import native, spec_of
+from loader_service.dataset.collate import declared_spec, native, spec_of
 from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.nesting import flat
 from loader_service.protocol.spec import Spec
 
 TUPLE = ("x", "y", "weight")  # the fields of a sample that is a tuple
@@ -68,7 +71,10 @@ class PythonReader:
         return self._length
 
     def model(self, sample_id: int) -> Spec:
-        """Read the sample."""
+        """Return what the object declares as its `spec`; without, read the sample."""
+        declared = getattr(self._source, "spec", None)
+        if isinstance(declared, Mapping):
+            return declared_spec(declared, self._name)
         return spec_of(self.read(sample_id, frozenset()), self._name)
 
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
@@ -78,7 +84,7 @@ class PythonReader:
             sample = dict(zip(TUPLE, sample, strict=False))
         if not isinstance(sample, dict) or not sample:
             raise DatasetError(f"it is {type(sample).__name__}, expected {EXPECTED}")
-        return {field: native(value) for field, value in sample.items()}
+        return {field: native(value) for field, value in flat(sample).items()}
 
     def read_rows(self, ids: NDArray[np.int64], out: dict[str, np.ndarray]) -> None:
         """Have the user's object fill many rows."""

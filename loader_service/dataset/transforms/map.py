@@ -20,6 +20,7 @@ from loader_service.dataset.collate import native, spec_of
 from loader_service.dataset.transforms.transform import Sample, SampleTransform
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.nesting import flat, nested
 from loader_service.protocol.ragged import Ragged
 from loader_service.protocol.spec import Spec
 
@@ -54,16 +55,20 @@ class UserFunction(BaseModel):
         self._call  # noqa: B018 - it is cached
 
     def call(self, fields: dict[str, Any], key: int, position: int) -> dict[str, Any]:
-        """Call the function on a dict of arrays; `key` and `position` are all that random numbers depend on."""
+        """Call the function on a dict of arrays; `key` and `position` are all that random numbers depend on.
+
+        Fields of a group are handed over, and taken back, in a dict within.
+        """
+        given = nested(fields)
         seed_globals(key, position)
         if self._takes_rng:
             rng = np.random.Generator(np.random.Philox(key=[key, position]))
-            returned = self._call(fields, rng=rng)
+            returned = self._call(given, rng=rng)
         else:
-            returned = self._call(fields)
+            returned = self._call(given)
         if not isinstance(returned, dict) or not returned:
             raise DatasetError(f"{self.name} returned {type(returned).__name__}, expected a dict of arrays")
-        return {name: value if isinstance(value, Ragged) else native(value) for name, value in returned.items()}
+        return {name: value if isinstance(value, Ragged) else native(value) for name, value in flat(returned).items()}
 
     def spec_of(self, returned: Mapping[str, Any]) -> Spec:
         """Return the spec of what the function returned."""

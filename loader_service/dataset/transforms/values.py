@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from loader_service.dataset.transforms.transform import Draws, FieldTransform
 from loader_service.protocol.errors import DatasetError
-from loader_service.protocol.spec import FieldSpec
+from loader_service.protocol.spec import BFLOAT16, FieldSpec, known_dtype
 
 Number = float | int
 
@@ -80,7 +80,7 @@ class Normalize(FieldTransform):
 def _dtype_name(dtype: Any) -> str:
     """Return NumPy's one name of a dtype, for all its spellings: they make the same dataset."""
     try:
-        return FieldSpec.like((), np.dtype(dtype)).dtype
+        return known_dtype(BFLOAT16) if dtype == BFLOAT16 else FieldSpec.like((), np.dtype(dtype)).dtype
     except (TypeError, SyntaxError, DatasetError) as error:
         raise ValueError(f"expected a NumPy dtype of numbers or bool: {error}") from error
 
@@ -104,12 +104,16 @@ class Cast(FieldTransform):
 
 
 class OneHot(FieldTransform):
-    """A class number becomes a vector of zeros with a one at its place, as float32."""
+    """A class number becomes a vector of zeros with a one at its place, as float32; smoothed, if that is said.
+
+    Source of the smoothing: Szegedy et al., "Rethinking the Inception architecture", 2015, section 7.
+    """
 
     vectorised: ClassVar[bool] = True
     kind: Literal["one_hot"] = "one_hot"
     field: str = "label"
     classes: Annotated[int, Field(ge=1, le=2**24)]
+    smoothing: Annotated[float, Field(ge=0, lt=1, description="Share that is spread over all classes alike.")] = 0.0
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Add an axis of `classes`."""
@@ -127,6 +131,29 @@ class OneHot(FieldTransform):
             )
         shape = (*labels.shape, self.classes)
         target = out if out is not None and out.shape == shape else np.empty(shape, np.float32)
-        target[...] = 0
-        target.reshape(-1, self.classes)[np.arange(labels.size), labels.reshape(-1)] = 1
+        spread = self.smoothing / self.classes
+        target[...] = spread
+        target.reshape(-1, self.classes)[np.arange(labels.size), labels.reshape(-1)] = 1 - self.smoothing + spread
         return target
+
+
+class ClassIndex(FieldTransform):
+    """The inverse of one-hot: the place of the largest entry, as int64; the first, where several are."""
+
+    vectorised: ClassVar[bool] = True
+    kind: Literal["class_index"] = "class_index"
+    field: str = "label"
+
+    def declare_field(self, field: FieldSpec) -> FieldSpec:
+        """Take the last axis away."""
+        if not field.shape or not field.shape[-1]:
+            raise DatasetError(f"class_index: field {self.field!r} is {field}, expected one entry for each class")
+        return FieldSpec(field.shape[:-1], "int64")
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Find the class of one value or a column."""
+        found = np.asarray(value).argmax(-1)
+        if out is None or out.shape != found.shape:
+            return np.asarray(found, np.int64)
+        out[...] = found
+        return out
