@@ -41,9 +41,9 @@ def _beside(plain: dict[str, Any], base: Path) -> dict[str, Any]:
     source = found.get("source")
     if isinstance(source, dict):
         found["source"] = {**source, **_absolute_source(source, base)}
-    steps = found.get("transforms")
-    if isinstance(steps, list):
-        found["transforms"] = [_absolute_step(step, base) for step in steps]
+    for steps in ("transforms", "finish"):
+        if isinstance(found.get(steps), list):
+            found[steps] = [_absolute_step(step, base) for step in found[steps]]
     return found
 
 
@@ -56,11 +56,9 @@ def _absolute_source(source: dict[str, Any], base: Path) -> dict[str, Any]:
             f"folder: give Dataset.from_{kind} to loader.stream instead"
         )
     changed: dict[str, Any] = {}
-    for name in ("path", "root", "x", "y", "lengths"):
+    for name in ("path", "root", "x", "y", "lengths", "fields"):
         if source.get(name) is not None:
             changed[name] = _absolute(source[name], base)
-    if isinstance(source.get("fields"), dict):
-        changed["fields"] = {name: _absolute(where, base) for name, where in source["fields"].items()}
     if isinstance(source.get("attr"), str):
         changed["attr"] = _user_code(source["attr"], base)
     return changed
@@ -73,7 +71,9 @@ def _absolute_step(step: Any, base: Path) -> Any:
 
 
 def _absolute(where: Any, base: Path) -> Any:
-    """Return a path, or each of a list of paths, as an absolute one; what is neither is refused later."""
+    """Return a path, or each of a list or table of them, as an absolute one; what is none of these is refused later."""
+    if isinstance(where, dict):
+        return {name: _absolute(part, base) for name, part in where.items()}
     if isinstance(where, list):
         return [_absolute(part, base) for part in where]
     return str((base / Path(where).expanduser()).absolute()) if isinstance(where, str) else where

@@ -50,6 +50,20 @@ def test_a_dataset_is_served_by_its_name_with_the_files_settings(config, start_d
     assert (len(status["workers"]), status["memory"]["limit"]) == (2, 64 * 2**20)
 
 
+def test_all_paths_of_a_source_are_relative_to_the_file(tmp_path):
+    ragged = '{ values = "v.npy", row_splits = "deep/s.npy" }'
+    (tmp_path / "service.toml").write_text(
+        f'[datasets.a]\nsource = {{ kind = "arrays", fields = {{ x = "x.npy", y = {ragged} }} }}\nbatch = {{ size = 2 }}\n'
+    )
+
+    fields = Dataset(named_datasets(tmp_path / "service.toml")["a"]).to_dict()["source"]["fields"]
+
+    assert fields == {
+        "x": f"{tmp_path}/x.npy",
+        "y": {"values": f"{tmp_path}/v.npy", "row_splits": f"{tmp_path}/deep/s.npy"},
+    }
+
+
 def test_the_same_declaration_is_the_same_dataset_by_name_or_not(config, start_daemon):
     dataset = Dataset(named_datasets(config)["pets"])
     daemon = start_daemon(str(config), "--workers", "1")
