@@ -97,7 +97,7 @@ def declared_spec(declared: Mapping[str, Any], origin: str) -> dict[str, FieldSp
                 spec[name] = field
             else:
                 shape, dtype = field
-                spec[name] = FieldSpec.like(tuple(shape), np.dtype(dtype))
+                spec[name] = FieldSpec.like(tuple(map(int, shape)), np.dtype(dtype))
         except (TypeError, ValueError, DatasetError) as error:
             raise DatasetError(
                 f"{origin}: spec[{name!r}] is {field!r}, expected (shape, dtype), as in ((64, 64, 3), 'uint8'): {error}"

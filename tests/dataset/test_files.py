@@ -308,6 +308,18 @@ def test_arrays_unlike_their_siblings_are_refused_by_name(folder):
         everything(Dataset.from_files([f"arrays/{n}.npy" for n in range(5)], root=folder))
 
 
+def test_arrays_of_different_lengths_are_padded(folder):
+    for number in range(5):
+        np.save(folder / f"arrays/{number}.npy", np.full((number + 1, 2), number + 1, np.float32))
+    paths = {"image": pictures(), "steps": [f"arrays/{number}.npy" for number in range(5)]}
+
+    dataset = Dataset.from_files(paths, root=folder).pad("steps", most=9, lengths="length").batch(3)
+
+    assert [dataset.compute(n)["steps"].shape for n in range(2)] == [(3, 3, 2), (2, 5, 2)]
+    assert dataset.compute(1)["length"].tolist() == [4, 5]
+    assert dataset.compute(1)["steps"][0, :, 0].tolist() == [4, 4, 4, 4, 0]
+
+
 def test_a_bad_file_is_replaced_where_that_is_asked_for(folder, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
     (folder / "pictures/2.png").write_bytes(b"no picture")

@@ -123,7 +123,7 @@ def test_a_sample_that_is_not_as_declared_is_refused_with_the_difference(user_mo
         declared(user_module, **sample).compute(0)
 
 
-@pytest.mark.parametrize("field", ["3", "((2, 3), 'text')", "((2, -3), 'int8')", "(2, 3)"])
+@pytest.mark.parametrize("field", ["3", "((2, 3), 'text')", "((None, 3), 'int8')", "((2, -3), 'int8')", "(2, 3)"])
 def test_a_spec_that_is_none_is_refused_with_what_was_expected(user_module, field):
     with pytest.raises(DatasetError, match=r"spec\['x'\] is .*, expected \(shape, dtype\), as in \(\(64, 64, 3\)"):
         declared(user_module, spec=f'{{"x": {field}}}').compute(0)
