@@ -20,7 +20,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -122,9 +122,10 @@ class Plan:
         self._table = table
         self._parts: Parts | None = None
         specs = self._learn(blame)
-        self.row_spec = specs[-1]
-        self._finisher = Finisher(self.row_spec, declaration.finish, self.batch_size, self.first_sample)
+        self._finisher = Finisher(specs[-1], declaration.finish, self.batch_size, self.first_sample)
         self._compile(specs)
+        varying = self._finisher.varying.items()
+        self.row_spec = {**specs[-1], **{name: replace(field, form=specs[-1][name].form) for name, field in varying}}
         self.spec: dict[str, FieldSpec] = self._finisher.spec
         if IDS in self.spec:
             raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
