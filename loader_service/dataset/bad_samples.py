@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.ledger_file import LedgerFile
 from loader_service.dataset.replacing import Replacing
+from loader_service.dataset.selection.selection import Selection
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.ledger import ATTEMPTS, BadSample, Ledger
 
@@ -23,18 +24,18 @@ from loader_service.protocol.ledger import ATTEMPTS, BadSample, Ledger
 class BadSamples:
     """The ledger of a key, and the replacements of what is in it."""
 
-    def __init__(self, key: str, samples: int, seed: int, most: int, told: Iterable[int] | None) -> None:
+    def __init__(self, key: str, pool: Selection, seed: int, most: int, told: Iterable[int] | None) -> None:
         """Begin with those that are known.
 
         Args:
-            samples: Of the dataset.
+            pool: All samples of the dataset.
             most: Samples that may be replaced.
             told: Those that whoever decides for us has found so far; None to decide here, and to look into the file.
         """
         self.most = most
         self.ledger = Ledger()  # workers that are only told which samples to replace have nothing in it
-        self._samples = samples
-        self._replacing = Replacing(samples, seed)
+        self._samples = pool.size
+        self._replacing = Replacing(pool, seed)
         self._file = LedgerFile(key) if most and told is None else None
         self._unwritten = False  # whether the ledger holds what its file does not
         self.replace(told or ())
@@ -43,7 +44,12 @@ class BadSamples:
     @property
     def first(self) -> int:
         """The sample that tells what all others look like."""
-        return self._replacing.of(0)
+        return self._replacing.first
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The samples that are replaced."""
+        return self._replacing.ids
 
     def replace(self, ids: Iterable[int]) -> None:
         """Replace these, too, from here on."""

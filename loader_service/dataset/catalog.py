@@ -41,7 +41,7 @@ def _beside(plain: dict[str, Any], base: Path) -> dict[str, Any]:
     source = found.get("source")
     if isinstance(source, dict):
         found["source"] = {**source, **_absolute_source(source, base)}
-    for steps in ("transforms", "finish"):
+    for steps in ("transforms", "finish", "select"):
         if isinstance(found.get(steps), list):
             found[steps] = [_absolute_step(step, base) for step in found[steps]]
     return found
@@ -61,12 +61,16 @@ def _absolute_source(source: dict[str, Any], base: Path) -> dict[str, Any]:
             changed[name] = _absolute(source[name], base)
     if isinstance(source.get("attr"), str):
         changed["attr"] = _user_code(source["attr"], base)
+    if isinstance(source.get("parts"), list):
+        changed["parts"] = [_beside(part, base) if isinstance(part, dict) else part for part in source["parts"]]
     return changed
 
 
 def _absolute_step(step: Any, base: Path) -> Any:
     if isinstance(step, dict) and isinstance(step.get("function"), str):
         return {**step, "function": _user_code(step["function"], base)}
+    if isinstance(step, dict) and isinstance(step.get("weights"), str):
+        return {**step, "weights": _absolute(step["weights"], base)}
     return step
 
 

@@ -19,14 +19,20 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, ValidationError
 
 from loader_service.dataset.collate import native
-from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuffle, explain
+from loader_service.dataset.declaration import Batch, Declaration, OnError, Part, Shuffle, explain, kind_of
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
 from loader_service.dataset.plan import Plan
+from loader_service.dataset.selection.drawn import Balanced, Weighted, check_weights
+from loader_service.dataset.selection.filter import Filter
+from loader_service.dataset.selection.runs import Skip, Take
+from loader_service.dataset.selection.split import Split
+from loader_service.dataset.selection.step import SelectionStep
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.files import Files, declare_files
 from loader_service.dataset.sources.image_folder import ImageFolder
+from loader_service.dataset.sources.joined import Concat, Mix
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
 from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.parts import Where, declare_parts
@@ -309,6 +315,29 @@ class Dataset:
         parts = {name: _parts(f"from_patches: {name!r}", value, tables) for name, value in {"x": x, **fields}.items()}
         return cls._of(Patches, tables, fields=parts, size=size, overlap=overlap)
 
+    @classmethod
+    def concat(cls, *datasets: Dataset) -> Dataset:
+        """Put datasets together: the samples of the first, then those of the next.
+
+        Each keeps its source, transforms and selection; order and batches are declared for all of them. Their rows must
+        be alike. Ids are those of each one's source, counted on from where those of the one before end.
+        """
+        parts, tables = _joined("concat", datasets)
+        return cls._of(Concat, tables, parts=parts)
+
+    @classmethod
+    def mix(cls, datasets: Sequence[Dataset], weights: Sequence[float], *, samples: int | None = None) -> Dataset:
+        """Mix datasets: a share of each epoch comes from each, in the proportion of their weights.
+
+        Each is read through in a shuffled order, and when it has run out, in the next one, at its own speed: none of
+        its samples comes again before all of them have come. Otherwise as `concat`.
+
+        Args:
+            samples: Of an epoch; as many as the datasets have together, where None.
+        """
+        parts, tables = _joined("mix", datasets)
+        return cls._of(Mix, tables, parts=parts, weights=tuple(weights), samples=samples)
+
     # -- transforms ------------------------------------------------------------------------------------------
 
     def resize(
@@ -449,6 +478,70 @@ class Dataset:
         """
         return self._finish(MapBatch, function=UserCode.of(function))
 
+    # -- which samples ---------------------------------------------------------------------------------------
+
+    def take(self, n: int) -> Dataset:
+        """Keep the first `n` samples; all, where there are fewer."""
+        return self._count(Take, n)
+
+    def skip(self, n: int) -> Dataset:
+        """Leave out the first `n` samples."""
+        return self._count(Skip, n)
+
+    def filter(self, function: str | Callable[[dict[str, Any]], bool] | None = None, /, **values: Any) -> Dataset:
+        """Keep some samples: `filter(label=3)`, `filter(label=["cat", "dog"])`, `filter("keep:large")`.
+
+        All are looked at once, when the dataset is opened, and as they are at the source: before all transforms,
+        wherever this stands among them.
+
+        Args:
+            function: Gets a sample, a dict of arrays, and returns True or False; named by import path, as for `map`.
+            values: For each field the value that it must have, or several of which it must have one. The name of a
+                class stands for its number.
+        """
+        return self._select(Filter, function=None if function is None else UserCode.of(function), values=values)
+
+    def split(self, validation: float = 0.2, seed: int = 0, stratify: str | None = None) -> tuple[Dataset, Dataset]:
+        """Split the samples by chance into two parts, one to train with and one to validate with.
+
+        Args:
+            validation: Share of the samples that validate, between 0 and 1; there is at least one in either part.
+            seed: Sets which they are. The same for the same seed, whatever `shuffle` says.
+            stratify: A field of the source, most often "label": the share then holds for each of its values.
+        Returns:
+            The dataset to train with, and the one to validate with.
+        """
+        options = {"validation": validation, "seed": seed, "stratify": stratify}
+        return self._select(Split, part="train", **options), self._select(Split, part="validation", **options)
+
+    def balanced(self, field: str = "label", *, samples: int | None = None) -> Dataset:
+        """Draw from all classes alike, however many samples they have.
+
+        Their turns come equally often, and no sample comes again before all others of its class have come. Draws are
+        others in each epoch, and come in a shuffled order in any case.
+
+        Args:
+            field: A field of the source, one number a sample: those with the same number are a class.
+            samples: Draws of an epoch; as many as there are samples, where None.
+        """
+        return self._select(Balanced, field=field, samples=samples)
+
+    def weighted(self, weights: ArrayLike | PathLike, *, samples: int | None = None) -> Dataset:
+        """Draw samples as often as their weights say, with replacement; anew in each epoch.
+
+        Args:
+            weights: One for each sample of the source, 0 or more, also where only some of the samples are selected; or
+                the path of a `.npy` file with them. They need not sum to 1.
+            samples: Draws of an epoch; as many as there are samples, where None.
+        """
+        if isinstance(weights, str | os.PathLike):
+            return self._select(Weighted, weights=_absolute(weights), samples=samples)
+        array = _row_array("weighted: weights", weights)
+        check_weights(array)
+        tables = dict(self.tables)
+        made = self._select(Weighted, weights=_keep(array, tables), samples=samples)
+        return replace(made, tables=tables)
+
     # -- order and batches -----------------------------------------------------------------------------------
 
     def shuffle(self, seed: int = 0) -> Dataset:
@@ -490,7 +583,7 @@ class Dataset:
 
     @property
     def samples(self) -> int:
-        """Samples of the source."""
+        """Samples of an epoch: those that are selected, or the draws among them."""
         return self.plan.samples
 
     @property
@@ -547,8 +640,7 @@ class Dataset:
         return cls(Declaration.from_plain(plain), tables or {})
 
     def __repr__(self) -> str:
-        parts = [self.declaration.source, *self.declaration.transforms, *self.declaration.finish]
-        steps = [_shown(part.kind, part) for part in parts]
+        steps = [_shown_part(self.declaration), *(_shown(step.kind, step) for step in self.declaration.finish)]
         if self.declaration.shuffle:
             steps.append(f"shuffle(seed={self.declaration.shuffle.seed})")
         if self.declaration.batch:
@@ -590,6 +682,24 @@ class Dataset:
         step: Any = _checked(transform, **options)
         return self._replace(transforms=(*self.declaration.transforms, step))
 
+    def _count(self, step: type[SelectionStep], n: int) -> Dataset:
+        name = kind_of(step)
+        if self.declaration.shuffle:
+            raise DatasetError(
+                f"{name} stands behind shuffle, but it counts samples in the order of the source, which are the same "
+                "ones in each epoch: put it before .shuffle(...). To choose some by chance, there is .split(...)"
+            )
+        return self._select(step, n=n)
+
+    def _select(self, step: type[SelectionStep], **options: Any) -> Dataset:
+        made: Any = _checked(step, **options)
+        if self.declaration.batch:
+            raise DatasetError(f"{made.kind} stands behind batch, but it is about samples: put it before .batch(...)")
+        selected = self._replace(select=(*self.declaration.select, made))
+        if told := selected.declaration.misplaced():
+            raise DatasetError(told)
+        return selected
+
     def _replace(self, **changes: Any) -> Dataset:
         return replace(self, declaration=self.declaration.model_copy(update=changes))
 
@@ -607,6 +717,31 @@ def _method_name(model: type[BaseModel]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()
 
 
+def _joined(method: str, datasets: Sequence[Dataset]) -> tuple[tuple[Part, ...], dict[str, np.ndarray]]:
+    """Return what of datasets can be put together, and the arrays that it names."""
+    if len(datasets) < 2 or not all(isinstance(dataset, Dataset) for dataset in datasets):
+        example = "mix([a, b], weights=[0.7, 0.3])" if method == "mix" else "concat(a, b)"
+        raise DatasetError(f"{method} needs two datasets or more: Dataset.{example}")
+    parts = []
+    tables: dict[str, np.ndarray] = {}
+    for number, dataset in enumerate(datasets):
+        told = dataset.declaration
+        late = [name for name in type(told).model_fields.keys() - Part.model_fields if getattr(told, name)]
+        if late:
+            name = told.finish[0].kind if told.finish else min(late)
+            raise DatasetError(
+                f"{method}: dataset {number} has .{name}(...), which is for all of them together: leave it out there, "
+                f"and add it to what {method} returns"
+            )
+        parts.append(Part(source=told.source, transforms=told.transforms, select=told.select))
+        tables |= dataset.tables
+    return tuple(parts), tables
+
+
+def _shown_part(part: Part) -> str:
+    return " -> ".join(_shown(step.kind, step) for step in (part.source, *part.select, *part.transforms))
+
+
 def _shown(name: str, options: BaseModel) -> str:
     """Return a step as it might be written: with all options that are not at their defaults."""
     given = {key: value for key, value in options if key != "kind" and value != type(options).model_fields[key].default}
@@ -620,6 +755,8 @@ def _shown_value(value: Any) -> str:
         return f"rows of {_shown_value(value.values)}"
     if isinstance(value, UserCode):
         return repr(value.name)
+    if isinstance(value, tuple) and any(isinstance(part, Part) for part in value):
+        return f"[{', '.join(map(_shown_part, value))}]"
     if isinstance(value, dict) and value.keys() == {"bytes", "offsets"}:  # packed strings
         return f"{value['offsets'].shape[0] - 1:,} names"
     if isinstance(value, tuple) and len(value) > 2 and all(isinstance(part, str) for part in value):

@@ -6,15 +6,20 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
+from loader_service.dataset.selection.drawn import Balanced, Weighted
+from loader_service.dataset.selection.filter import Filter
+from loader_service.dataset.selection.runs import Skip, Take
+from loader_service.dataset.selection.split import Split
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.files import Files
 from loader_service.dataset.sources.image_folder import ImageFolder
+from loader_service.dataset.sources.joined import Concat, Mix
 from loader_service.dataset.sources.npy_files import NpyFiles
 from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.patches import Patches
@@ -32,7 +37,7 @@ from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
 AnySource = Annotated[
-    ImageFolder | NpyFiles | Files | Table | PairedFiles | Arrays | Python | Series | Volumes | Patches,
+    ImageFolder | NpyFiles | Files | Table | PairedFiles | Arrays | Python | Series | Volumes | Patches | Concat | Mix,
     Field(discriminator="kind"),
 ]
 AnyTransform = Annotated[
@@ -52,6 +57,7 @@ AnyTransform = Annotated[
     Field(discriminator="kind"),
 ]
 AnyFinish = Annotated[PadLongest | RaggedRows | MapBatch, Field(discriminator="kind")]
+AnySelection = Annotated[Take | Skip | Filter | Split | Balanced | Weighted, Field(discriminator="kind")]
 
 
 EXPECTED = {  # pydantic's types of errors, in the words of a file
@@ -104,11 +110,54 @@ class OnError(_Plain):
         return min(max(1, math.floor(self.most * samples + 1e-9)), samples - 1)
 
 
-class Declaration(_Plain):
-    """All that a dataset is, apart from the content of what it names."""
+class Part(_Plain):
+    """What can be put together with others: a source, what happens to its samples, and which of them there are.
+
+    The steps of `select` follow one another. They choose among the samples as they are at the source: transforms
+    change no sample's number, so it does not matter which are declared first.
+    """
 
     source: AnySource
     transforms: tuple[AnyTransform, ...] = ()
+    select: tuple[AnySelection, ...] = ()
+
+    @model_validator(mode="after")
+    def _draws_last(self) -> Self:
+        if told := self.misplaced():
+            raise ValueError(told)
+        return self
+
+    @property
+    def draws(self) -> bool:
+        """Whether each epoch has its own samples."""
+        return self.source.draws or any(step.draws for step in self.select)
+
+    def misplaced(self) -> str | None:
+        """Return what is wrong with the order of the steps, if anything is."""
+        drawing: str | None = self.source.kind if self.source.draws else None
+        for step in self.select:
+            if drawing:
+                return (
+                    f"{step.kind} stands behind {drawing}, whose samples are others in each epoch: nothing can be "
+                    "selected from these. Put it before"
+                )
+            drawing = step.kind if step.draws else None
+        return None
+
+    def user_code(self) -> list[UserCode]:
+        """Return every user module that is named."""
+        mapped = [step.function for step in self.transforms if isinstance(step, UserFunction)]
+        return [*self.source.user_code(), *mapped, *(code for step in self.select for code in step.user_code())]
+
+
+for _joined in (Concat, Mix):
+    _joined.model_rebuild(_types_namespace={"Part": Part})
+Part.model_rebuild()
+
+
+class Declaration(Part):
+    """All that a dataset is, apart from the content of what it names."""
+
     finish: tuple[AnyFinish, ...] = ()
     shuffle: Shuffle | None = None
     batch: Batch | None = None
@@ -146,8 +195,7 @@ class Declaration(_Plain):
 
     def user_code(self) -> list[UserCode]:
         """Return every user module that the dataset names."""
-        steps = (*self.transforms, *self.finish)
-        return self.source.user_code() + [step.function for step in steps if isinstance(step, UserFunction)]
+        return super().user_code() + [step.function for step in self.finish if isinstance(step, UserFunction)]
 
     def hashed_code(self) -> list[tuple[str, str]]:
         """Return every user module that the dataset names, with the hash of its source as it is now."""
@@ -160,26 +208,25 @@ class Declaration(_Plain):
     def parts(self, index: dict[str, str], code: list[tuple[str, str]]) -> dict[str, str]:
         """Return what the key is made of, as `DatasetInfo.parts` tells it; some 300 characters at most."""
         plain = self.to_plain()
-        kinds = ", ".join(step.kind for step in self.transforms) or "none"
-        if len(kinds) > MAX_TOLD:
-            kinds = f"{len(self.transforms)} of them"
         modules = {f"code of {module}": f"#{_hash(digest)}" for module, digest in code}
         if len("".join(modules)) > MAX_TOLD:
             modules = {"code": f"#{_hash(modules)}"}
         return {
             "source": f"{self.source.kind} #{_hash(plain['source'])}",
             "index": f"#{_hash(index)}",
-            "transforms": f"{kinds} #{_hash(plain['transforms'])}",
-            **(
-                {"finish": f"{', '.join(step.kind for step in self.finish)} #{_hash(plain['finish'])}"}
-                if self.finish
-                else {}
-            ),
+            "transforms": f"{_kinds(self.transforms, 'none')} #{_hash(plain['transforms'])}",
+            "selection": f"{_kinds(self.select, 'all samples')} #{_hash(plain['select'])}",
+            **({"finish": f"{_kinds(self.finish, 'none')} #{_hash(plain['finish'])}"} if self.finish else {}),
             "order": f"seed {self.shuffle.seed}" if self.shuffle else "not shuffled",
             "batch": f"{self.batch.size} rows, {self.batch.remainder}" if self.batch else "none",
             "bad samples": f"replaced, {self.on_error.most:.2%} at most" if self.on_error else "raise",
             **modules,
         }
+
+
+def _kinds(steps: Sequence[AnyTransform | AnySelection | AnyFinish], none: str) -> str:
+    kinds = ", ".join(step.kind for step in steps) or none
+    return kinds if len(kinds) <= MAX_TOLD else f"{len(steps)} of them"
 
 
 def _hash(plain: Any, nbytes: int = 4) -> str:
@@ -205,7 +252,9 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return _at(path, f"{last!r} is missing")
     if first["type"] == "union_tag_not_found":
-        union = AnySource if path == [] else AnyTransform
+        union = {"source": AnySource, "select": AnySelection, "finish": AnyFinish}.get(
+            str(last if last == "source" else path[-1]), AnyTransform
+        )
         return _at(first["loc"], f"'kind' is missing; {nearest('', [kind_of(model) for model in _models(union)])}")
     message = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     got = repr(first["input"])
@@ -229,8 +278,13 @@ def kind_of(model: type[BaseModel]) -> str:
 
 def _keys_at(path: Sequence[int | str]) -> list[str]:
     """Return the keys that the table at this place may have."""
-    tables: dict[int | str, type[BaseModel]] = {"shuffle": Shuffle, "batch": Batch, "on_error": OnError}
-    for union in (AnySource, AnyTransform, AnyFinish):
+    tables: dict[int | str, type[BaseModel]] = {
+        "shuffle": Shuffle,
+        "batch": Batch,
+        "on_error": OnError,
+        "parts": Part,
+    }
+    for union in (AnySource, AnyTransform, AnyFinish, AnySelection):
         tables.update((kind_of(model), model) for model in _models(union))
     table = next((tables[part] for part in reversed(path) if part in tables), Declaration)
     return list(table.model_fields)

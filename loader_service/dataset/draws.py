@@ -27,10 +27,10 @@ def stream_key(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
 
 
-def mix(counters: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """Return 64 well-mixed bits for each counter, of the same shape."""
+def mix(counters: NDArray[np.uint64], key: int | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return 64 well-mixed bits for each counter, of the same shape; `key` is that of all of them, or one for each."""
     with np.errstate(over="ignore"):
-        z = counters * _GAMMA + np.uint64(key)
+        z = counters * _GAMMA + np.asarray(key, np.uint64)
         z ^= z >> np.uint64(30)
         z *= _MIX_1
         z ^= z >> np.uint64(27)
@@ -39,10 +39,11 @@ def mix(counters: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
         return z
 
 
-def uniforms(key: int, positions: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def uniforms(key: int | NDArray[np.uint64], positions: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """Return `count` numbers in [0, 1) for each position, of shape (len(positions), count).
 
-    A row depends on `key` and its position alone, so it does not matter which rows are drawn together.
+    A row depends on `key` and its position alone, so it does not matter which rows are drawn together. Rows may have
+    keys of their own, of shape (len(positions), 1).
 
     >>> whole = uniforms(1, np.arange(4), 3)
     >>> bool((whole[2:3] == uniforms(1, np.arange(2, 3), 3)).all())

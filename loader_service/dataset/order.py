@@ -11,9 +11,10 @@ Source: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002 (genera
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from loader_service.dataset.draws import mix, stream_key
 
 Step = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
+Select = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]
 ROUNDS = 8  # per digit pair; four on each digit
 
 
@@ -63,14 +65,7 @@ class ShuffledOrder:
         return walked
 
     def _forward(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        high_size, low_size = self._digits
-        high, low = numbers // low_size, numbers % low_size
-        for number, key in enumerate(self._keys):
-            if number % 2:
-                low = (low + mix(high, key) % low_size) % low_size
-            else:
-                high = (high + mix(low, key) % high_size) % high_size
-        return high * low_size + low
+        return _forward(numbers, *self._digits, self._keys)
 
     def _backward(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         high_size, low_size = self._digits
@@ -81,6 +76,41 @@ class ShuffledOrder:
             else:
                 high = (high + high_size - mix(low, key) % high_size) % high_size
         return high * low_size + low
+
+
+def _forward(numbers: NDArray[np.uint64], high_size: Any, low_size: Any, keys: Sequence[Any]) -> NDArray[np.uint64]:
+    """Do all rounds; sizes and keys are those of all numbers, or arrays with those of each."""
+    high, low = numbers // low_size, numbers % low_size
+    for number, key in enumerate(keys):
+        if number % 2:
+            low = (low + mix(high, key) % low_size) % low_size
+        else:
+            high = (high + mix(low, key) % high_size) % high_size
+    moved: NDArray[np.uint64] = high * low_size + low
+    return moved
+
+
+def shuffled(places: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Move each place within a group of its own: by the bijection of 0 .. size - 1 that its key names.
+
+    Args:
+        places: Each in 0 .. size - 1.
+        sizes: Those of the groups, of the same shape; `keys` likewise.
+
+    >>> groups = np.repeat(np.arange(1, 4), [1, 2, 3])  # three groups, of 1, 2 and 3 places
+    >>> moved = shuffled(np.array([0, 0, 1, 0, 1, 2]), groups, groups.astype(np.uint64))
+    >>> [sorted(moved[groups == size].tolist()) for size in (1, 2, 3)]
+    [[0], [0, 1], [0, 1, 2]]
+    """
+    size = sizes.astype(np.uint64)
+    low_size = np.maximum(np.sqrt(size).astype(np.uint64), np.uint64(2))
+    high_size = (size + low_size - np.uint64(1)) // low_size
+    rounds = [mix(np.full(keys.shape, number, np.uint64), keys) for number in range(ROUNDS)]
+    moved = _forward(places.astype(np.uint64), high_size, low_size, rounds)
+    while (outside := moved >= size).any():
+        own = [key[outside] for key in rounds]
+        moved[outside] = _forward(moved[outside], high_size[outside], low_size[outside], own)
+    return moved.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -102,15 +132,21 @@ BLOCK = 4096  # positions permuted at once: the cost of a call is spread over ma
 
 
 class OrderCache:
-    """The order of a whole run, in blocks: neighbouring tasks ask for neighbouring positions."""
+    """Which samples stand where in a whole run, in blocks: neighbouring tasks ask for neighbouring positions."""
 
-    def __init__(self, size: int, seed: int | None) -> None:
-        self._size, self._seed = size, seed
+    def __init__(self, size: int, seed: int | None, select: Select | None = None) -> None:
+        """Order samples.
+
+        Args:
+            seed: None for the order of the source itself.
+            select: From numbers in 0 .. size - 1, and epochs, to sample ids; None where these are the numbers.
+        """
+        self._size, self._seed, self._select = size, seed, select
         self._blocks: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     def ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return the sample ids at positions start .. stop - 1 of an epoch."""
-        if self._seed is None:
+        if self._seed is None and self._select is None:
             return np.arange(start, stop, dtype=np.int64)
         parts = [
             self._block(epoch, number)[max(start - number * BLOCK, 0) : stop - number * BLOCK]
@@ -121,9 +157,11 @@ class OrderCache:
     def _block(self, epoch: int, number: int) -> NDArray[np.int64]:
         block = self._blocks.get((epoch, number))
         if block is None:
-            positions = np.arange(number * BLOCK, min((number + 1) * BLOCK, self._size), dtype=np.int64)
-            assert self._seed is not None, "only a shuffled order has blocks"
-            block = ShuffledOrder(self._size, self._seed, epoch).ids(positions)
+            block = np.arange(number * BLOCK, min((number + 1) * BLOCK, self._size), dtype=np.int64)
+            if self._seed is not None:
+                block = ShuffledOrder(self._size, self._seed, epoch).ids(block)
+            if self._select is not None:
+                block = self._select(block, np.full_like(block, epoch))
             while len(self._blocks) >= 8:
                 del self._blocks[next(iter(self._blocks))]
             self._blocks[epoch, number] = block

@@ -9,9 +9,9 @@
 Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
 shape and dtype stay as they are gets the row to write into, and the steps after it work there, in place.
 
-`Plan.fill` is a pure function of (n, start, stop) and of the ledger: the order gives the sample ids, those that cannot
-be made are replaced (bad_samples.py), and random numbers depend on (seed, epoch, position). `Dataset.compute` and every
-worker run this same code; how rows are cut into tasks cannot be seen in the bytes.
+`Plan.fill` is a pure function of (n, start, stop) and of the ledger: order and selection give the sample ids, those
+that cannot be made are replaced (bad_samples.py), and random numbers depend on (seed, epoch, position). `compute` and
+every worker run this same code; how rows are cut into tasks cannot be seen in the bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -29,13 +29,17 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.bad_samples import BadSamples
 from loader_service.dataset.collate import put, put_part
-from loader_service.dataset.declaration import Declaration
+from loader_service.dataset.declaration import Batch, Declaration
 from loader_service.dataset.draws import stream_key, uniforms
 from loader_service.dataset.finish.finisher import Finisher
-from loader_service.dataset.finish.step import Room
+from loader_service.dataset.finish.step import Lengths, Room
 from loader_service.dataset.order import OrderCache
+from loader_service.dataset.parts import Parts
 from loader_service.dataset.purity import doubts, same
+from loader_service.dataset.selection.opening import make_index, select
+from loader_service.dataset.selection.runs import Skip
 from loader_service.dataset.sources.arrays import ArraysReader
+from loader_service.dataset.sources.joined import JoinedReader, Leaf
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
@@ -97,29 +101,32 @@ class Plan:
             raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
         self.declaration = declaration
         try:
-            self.index = declaration.source.make_index(table) if index is None else index
+            self.index = make_index(declaration, table) if index is None else index
             self._reader: Reader = declaration.source.reader(self.index, table)
+            self._selection = select(declaration, self._reader, self.index, declaration.seed)
         except OSError as error:
             raise DatasetError(f"the source cannot be opened: {error}") from error
         self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
         content, code = {name: ref.table for name, ref in self.index_refs.items()}, declaration.hashed_code()
         self.key, self.parts = declaration.key(content, code), declaration.parts(content, code)
         self.class_names = declaration.source.class_names(self.index)
-        self.samples = len(self._reader)
+        self.samples = self._selection.size  # of an epoch
         self.batch_size = declaration.batch.size
-        self.shuffled = declaration.shuffle is not None
+        self.shuffled = declaration.shuffle is not None or self._selection.draws
         self.batches_per_epoch = self._count_batches()
-        self._order = OrderCache(self.samples, declaration.seed if self.shuffled else None)
+        self._order = OrderCache(self.samples, declaration.seed if self.shuffled else None, self._selection.ids)
         self._draw_keys: dict[tuple[int, int], int] = {}
         self._seeds_source = isinstance(self._reader, PythonReader)
-        most = declaration.on_error.most_replaced(self.samples) if declaration.on_error else 0
-        self._bad = BadSamples(self.key, self.samples, declaration.seed, most, replaced)
+        pool = self._selection.pool
+        most = declaration.on_error.most_replaced(pool.size) if declaration.on_error else 0
+        self._bad = BadSamples(self.key, pool, declaration.seed, most, replaced)
+        self._table = table
+        self._parts: Parts | None = None
         specs = self._learn(blame)
-        chain = declaration.transforms
-        self._finisher = Finisher(
-            specs[-1], declaration.finish, self.batch_size, lambda: self._sample(0, steps=len(chain))
-        )
+        self._finisher = Finisher(specs[-1], declaration.finish, self.batch_size, self.first_sample)
         self._compile(specs)
+        varying = self._finisher.varying.items()
+        self.row_spec = {**specs[-1], **{name: replace(field, form=specs[-1][name].form) for name, field in varying}}
         self.spec: dict[str, FieldSpec] = self._finisher.spec
         if IDS in self.spec:
             raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
@@ -185,6 +192,13 @@ class Plan:
         out[IDS][...] = ids
         if self._adds_weight:
             out[WEIGHT][...] = 1
+        self.make_rows(epoch, ids, positions, out)
+
+    def make_rows(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Rows) -> None:
+        """Make rows of the samples that stand at these positions of an epoch."""
+        if self._parts is not None:
+            self._parts.make_rows(epoch, ids, positions, out)
+            return
         if self._reads_rows:
             self._fill_by_user(ids, out)
             return
@@ -209,6 +223,11 @@ class Plan:
             assert isinstance(self._reader, ArraysReader), "no other source has such rows"
             filled[field], filled[lengths_of(field)] = self._reader.ragged_rows(field, out[IDS])
         self.finish(n, rows, filled, room)
+
+    @property
+    def row_arrays(self) -> list[str]:
+        """Names of the arrays that `make_rows` writes to."""
+        return [name for name in self._row_specs if name not in (IDS, WEIGHT) or name in self.row_spec]
 
     def empty_rows(self, count: int) -> dict[str, np.ndarray]:
         """Return uninitialised arrays for so many rows, ids included."""
@@ -282,6 +301,8 @@ class Plan:
     def _learn(self, blame: str) -> list[Spec]:
         """Return the specs of the source and after each transform: those of the first sample that can be made."""
         raised: Counter[int] = Counter()
+        if blame and isinstance(self._reader, JoinedReader):  # each part has a first sample: which one was it?
+            raise DatasetError(f"{blame}. Each part is opened with a sample of it: open them one by one to see which")
         if blame:
             first = self._bad.first
             raised[first] = ATTEMPTS
@@ -316,6 +337,9 @@ class Plan:
     def _declare(self, first: int) -> list[Spec]:
         """Return the spec of the source, and after each transform; a user's function is run once to find its."""
         self._first = first
+        if isinstance(self._reader, JoinedReader):
+            parts = self._parts = Parts(self._reader, self._selection.pool, self._bad.ids, self._open_part)
+            return [parts.spec]
         with self._naming(first), globals_kept():
             self._seed_source(0, 0)
             self._source_spec = self._reader.model(first)
@@ -331,16 +355,31 @@ class Plan:
                 specs.append(transform.declare(specs[-1]))
         return specs
 
+    def _open_part(self, leaf: Leaf, first: int) -> Plan:
+        """Open one part of several as a dataset by itself, which begins with a certain sample."""
+        declaration = Declaration(
+            source=leaf.source,
+            transforms=(*leaf.transforms, *self.declaration.transforms),
+            select=(Skip(n=first),),
+            finish=tuple(step for step in self.declaration.finish if isinstance(step, Lengths)),  # how rows are written
+            shuffle=self.declaration.shuffle,
+            batch=Batch(size=1),
+        )
+        return Plan(declaration, self._table, leaf.index, replaced=())
+
     def doubts(self) -> list[str]:
         """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
         found: list[str] = []
+        if self._parts is not None:
+            found += dict.fromkeys(told for plan in self._parts.plans.values() for told in plan.doubts())
+            return found or self._finisher.doubts(self._finish_key)
         if self._seeds_source and not self._reads_rows:
             found += doubts(self._reader.describe(self._first), partial(self._sample, steps=0))
         for number, transform in enumerate(self.declaration.transforms):
             if isinstance(transform, Map) and not found:  # what comes behind it would be blamed as well
                 found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
         if not found:
-            found += self._finisher.doubts(lambda step: self._draw_key(0, FINISH - step))
+            found += self._finisher.doubts(self._finish_key)
         if self._reads_rows and self.samples > 1 and not self._reads_rows_alike():
             found.append(
                 "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
@@ -348,8 +387,11 @@ class Plan:
             )
         return found
 
+    def _finish_key(self, step: int) -> int:
+        return self._draw_key(0, FINISH - step)
+
     def _reads_rows_alike(self) -> bool:
-        ids = self._bad.apply(np.arange(2, dtype=np.int64))
+        ids = self._ids(0, 0, 2)
         rows = [{name: np.zeros((2, *field.room), field.dtype) for name, field in self.spec.items()} for _ in "ab"]
         try:
             with globals_kept():
@@ -359,6 +401,12 @@ class Plan:
         except DatasetError:
             return True  # a sample is bad: whoever makes it will say so
         return same(*rows)
+
+    def first_sample(self) -> Mapping[str, Any]:
+        """Return the first sample after all transforms."""
+        if self._parts is not None:
+            return self._parts.first_sample()
+        return self._sample(0, steps=len(self.declaration.transforms))
 
     def _sample(self, position: int, steps: int) -> dict[str, Any]:
         """Return the first sample after `steps` transforms, with the random numbers of a position in epoch 0."""
@@ -377,6 +425,9 @@ class Plan:
     def _compile(self, specs: list[Spec]) -> None:
         chain = self.declaration.transforms
         self._runs_user_code = bool(self._seeds_source or self.declaration.user_code())
+        self._ragged: tuple[str, ...] = ()
+        if self._parts is not None:
+            return
         varying = self._finisher.varying
         self._reads_rows = (
             not chain

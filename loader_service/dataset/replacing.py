@@ -1,7 +1,7 @@
 """Which sample stands in a row whose own cannot be made. A rule: the same on every machine, in every epoch.
 
-Each sample has a sequence of its own, a permutation of all samples that is keyed by the dataset's seed and by the
-sample's number. Its replacement is the first one in it that is not itself in the ledger. The random numbers of a row
+Each sample has a sequence of its own, a permutation of all selected samples that is keyed by the dataset's seed and by
+the sample's id. Its replacement is the first one in it that is not itself in the ledger. The random numbers of a row
 belong to its position, and stay what they are.
 
 A row is right under a ledger exactly if the sample in it is not in that ledger: as the ledger grows, nothing before a
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.draws import stream_key
 from loader_service.dataset.order import ShuffledOrder
+from loader_service.dataset.selection.selection import Selection
 from loader_service.protocol.errors import SampleError
 
 AT_ONCE = 8  # candidates that are looked at together; the first one nearly always will do
@@ -28,20 +29,31 @@ AT_ONCE = 8  # candidates that are looked at together; the first one nearly alwa
 class Replacing:
     """The rule, for one dataset and the samples that are in its ledger so far.
 
-    >>> replacing = Replacing(samples=10, seed=7)
+    >>> from loader_service.dataset.selection.selection import Everything
+    >>> replacing = Replacing(Everything(10), seed=7)
     >>> replacing.grow([3])
     >>> replaced = replacing.apply(np.array([2, 3, 4]))
     >>> replaced[[0, 2]].tolist(), bool(replaced[1] == replacing.of(3) != 3)
     ([2, 4], True)
     """
 
-    def __init__(self, samples: int, seed: int) -> None:
-        self._samples, self._seed = samples, seed
+    def __init__(self, pool: Selection, seed: int) -> None:
+        self._pool, self._seed = pool, seed
         self._ids: set[int] = set()
         self._found: dict[int, int] = {}  # sample -> its replacement
 
     def __contains__(self, sample_id: int) -> bool:
         return sample_id in self._ids
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The samples that are replaced."""
+        return frozenset(self._ids)
+
+    @property
+    def first(self) -> int:
+        """What stands where the first sample would."""
+        return self.of(int(self._pool.fixed_ids(np.zeros(1, np.int64))[0]))
 
     def grow(self, ids: Iterable[int]) -> None:
         """Replace these samples, too."""
@@ -63,10 +75,11 @@ class Replacing:
         return self._found[sample_id]
 
     def _search(self, sample_id: int) -> int:
-        sequence = ShuffledOrder(self._samples, stream_key("replacement", self._seed, sample_id), epoch=0)
-        for start in range(0, self._samples, AT_ONCE):
-            places = np.arange(start, min(start + AT_ONCE, self._samples), dtype=np.int64)
-            for candidate in sequence.ids(places).tolist():
+        size = self._pool.size
+        sequence = ShuffledOrder(size, stream_key("replacement", self._seed, sample_id), epoch=0)
+        for start in range(0, size, AT_ONCE):
+            places = np.arange(start, min(start + AT_ONCE, size), dtype=np.int64)
+            for candidate in self._pool.fixed_ids(sequence.ids(places)).tolist():
                 if candidate not in self._ids:
                     return int(candidate)
-        raise SampleError(f"none of the {self._samples:,} samples can be made")
+        raise SampleError(f"none of the {size:,} samples can be made")

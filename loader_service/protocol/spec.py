@@ -101,8 +101,8 @@ class DatasetInfo:
     """What a stream over a dataset must know: all that opening it has found out.
 
     `parts` are what the key is made of, to say what has changed where keys differ: "source", "index", "transforms",
-    "order", "batch", and "code of MODULE" for each module of the user's, or "code" for many. Each is told in some
-    words, in a short hash that begins with #, or in both.
+    "selection", "order", "batch", and "code of MODULE" for each module of the user's, or "code" for many. Each is told
+    in some words, in a short hash that begins with #, or in both.
     """
 
     key: str

@@ -137,10 +137,10 @@ def test_a_second_process_opens_a_dataset_with_the_index_of_the_first(photos):
     "plain, told",
     [
         ({}, "^'source' is missing"),
-        ({"source": {}}, "source: 'kind' is missing; there are 'arrays', 'files'"),
+        ({"source": {}}, "source: 'kind' is missing; there are 'arrays', 'concat', 'files'"),
         (
             {"source": {"kind": "parquet"}},
-            "source: there is no kind 'parquet'; there are 'arrays', 'files', 'image_folder'",
+            "source: there is no kind 'parquet'; there are 'arrays', 'concat', 'files'",
         ),
         ({"source": {"kind": "image_folder"}}, "source.image_folder: 'path' is missing"),
         (

@@ -17,7 +17,7 @@ import loader_client
 from loader_service import Dataset
 from loader_service.cli import app
 from loader_service.config import Config
-from loader_service.dataset.declaration import AnyFinish, AnySource, AnyTransform, Declaration
+from loader_service.dataset.declaration import AnyFinish, AnySelection, AnySource, AnyTransform, Declaration
 from loader_service.dataset.schema import json_schema
 from loader_service.pool.engine import DEFAULTS, ENVIRONMENT
 from tests.docs import run_blocks
@@ -147,8 +147,12 @@ def test_every_setting_has_a_row(setting):
     assert f"\n| `{setting}` |" in CONFIGURATION
 
 
-@pytest.mark.parametrize("kind", [*kinds_of(AnySource), *kinds_of(AnyTransform), *kinds_of(AnyFinish)], ids=kind_name)
-def test_every_kind_of_source_and_transform_has_a_row_with_its_options(kind):
+@pytest.mark.parametrize(
+    "kind",
+    [kind for union in (AnySource, AnyTransform, AnyFinish, AnySelection) for kind in kinds_of(union)],
+    ids=kind_name,
+)
+def test_every_kind_of_source_and_step_has_a_row_with_its_options(kind):
     (row,) = re.findall(rf"^\| (?=[^|]*`{kind_name(kind)}`).*$", CONFIGURATION, re.MULTILINE)
     for option in json_schema()["$defs"][kind.__name__]["properties"]:
         assert option == "kind" or f"`{option}`" in row

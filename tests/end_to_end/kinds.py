@@ -93,6 +93,23 @@ def _random_patches(folder: Path) -> Dataset:
     return Dataset.from_volumes(x, y=y, repeat=SAMPLES // 2).random_patch((4, 5, 6), field=["x", "y"])
 
 
+def small(sample: dict[str, Any]) -> bool:
+    """Keep most rows of `_arrays`."""
+    return bool(sample["x"].sum() < 900)
+
+
+def _joined(folder: Path) -> list[Dataset]:
+    """Return sequences of three sources, in each some of them."""
+    arrays = Dataset.from_arrays(x=rows(), label=np.arange(SAMPLES) % 4)
+    said = _sentences(folder).map("tests.end_to_end.kinds:without_what_was_said")
+    return [arrays.filter(label=[0, 3]), _files(folder).skip(30), said.take(9)]
+
+
+def without_what_was_said(sample: dict[str, Any]) -> dict[str, Any]:
+    """Keep what all sources of `_joined` have."""
+    return {"x": sample["x"], "label": np.int64(sample["label"])}
+
+
 KINDS: dict[str, Kind] = {
     "arrays": lambda folder: _arrays(folder).one_hot("y", 4).shuffle(1).batch(8),
     "arrays, padded batch": lambda folder: _arrays(folder).shuffle(1).batch(8, remainder="pad"),
@@ -126,5 +143,22 @@ KINDS: dict[str, Kind] = {
     "random patches": lambda folder: _random_patches(folder).rescale(0.5, field="x").shuffle(9).batch(8),
     "pairs, as written for PyTorch": lambda folder: (
         Dataset.from_python("tests.end_to_end.kinds:Pairs").shuffle(9).batch(8)
+    ),
+    "filtered": lambda folder: (
+        _arrays(folder).skip(2).filter("tests.end_to_end.kinds:small").filter(y=[0, 1, 3]).shuffle(7).batch(4, "pad")
+    ),
+    "split": lambda folder: _files(folder).split(0.3, stratify="label")[0].pad("x", to=12).shuffle(7).batch(4),
+    "balanced": lambda folder: _sentences(folder).balanced().ragged("x", most=12).shuffle(8).batch(8),
+    "weighted": lambda folder: _arrays(folder).weighted(np.arange(SAMPLES), samples=30).batch(4),
+    "concatenated": lambda folder: (
+        Dataset.concat(*_joined(folder)).pad("x", most=12, mask="mask").shuffle(9).batch(8, "pad")
+    ),
+    "mixed": lambda folder: (
+        Dataset.mix(_joined(folder), weights=[3, 1, 2])
+        .map("tests.end_to_end.kinds:cut_short")
+        .pad("x", most=12)
+        .map_batch("tests.end_to_end.kinds:mix_up")
+        .shuffle(9)
+        .batch(8, "drop")
     ),
 }

@@ -81,8 +81,8 @@ def ragged_of(name: str, value: Any) -> Ragged | None:
 
 def _open(name: str, where: Where | RaggedRef, table: ReadTable) -> np.ndarray | Ragged:
     if isinstance(where, RaggedRef):
-        return _ragged(name, _open_array(name, where.values, table), _open_array(name, where.row_splits, table))
-    return _open_array(name, where, table)
+        return _ragged(name, open_rows(name, where.values, table), open_rows(name, where.row_splits, table))
+    return open_rows(name, where, table)
 
 
 def _ragged(name: str, values: np.ndarray, splits: np.ndarray) -> Ragged:
@@ -95,7 +95,12 @@ def _ragged(name: str, values: np.ndarray, splits: np.ndarray) -> Ragged:
     return Ragged(np.asarray(values), np.asarray(splits, np.int64))
 
 
-def _open_array(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
+def open_rows(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
+    """Return a table, or the array of a file, mapped; it has rows.
+
+    Raises:
+        DatasetError: If the file holds no such array; `name` says what it is for.
+    """
     return table(where) if isinstance(where, TableRef) else map_array(name, where)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from loader_service.dataset.selection.selection import Everything, Selection
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.spec import Spec
 from loader_service.protocol.tables import TableRef
@@ -54,6 +55,11 @@ class Source(BaseModel):
 
     kind: str
 
+    @property
+    def draws(self) -> bool:
+        """Whether each epoch has its own samples: then no step may select among them."""
+        return False
+
     def make_index(self, table: ReadTable) -> Index:
         """List what there is to read; once for each dataset.
 
@@ -65,6 +71,14 @@ class Source(BaseModel):
     def reader(self, index: Index, table: ReadTable) -> Reader:
         """Open the source in this process."""
         raise NotImplementedError(f"{type(self).__name__} must open its reader")
+
+    def selection(self, reader: Reader, index: Index, seed: int) -> Selection:
+        """Return the samples that it has, before any step selects among them; `seed` is the dataset's."""
+        return Everything(len(reader))
+
+    def readers(self, reader: Reader) -> list[tuple[int, Reader]]:
+        """Return what a reader of it is put together of, with the id of each one's first sample."""
+        return [(0, reader)]
 
     def class_names(self, index: Index) -> list[str]:
         """Return the names of the classes that labels count; empty where the source has none."""
