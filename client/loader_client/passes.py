@@ -84,12 +84,8 @@ class Passes:
 
     def rows_per_sample(self, run: Pass) -> float:
         """Return the rows of some batches for each sample in them: more than 1 where padding is among them."""
-        if self.info.remainder != "pad":
-            return 1.0
         rows = run.length * self.info.batch_size
-        padding = self.epoch * self.info.batch_size - self.info.samples
-        ends = run.end // self.epoch - run.first // self.epoch
-        return rows / (rows - ends * padding)
+        return rows / (rows - self.info.padding_before(run.end) + self.info.padding_before(run.first))
 
     def _whole(self, batches: int) -> int:
         return -(-batches // self.stride) * self.stride

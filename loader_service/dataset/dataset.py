@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ValidationError
 
+from loader_service.dataset.buckets import Buckets
 from loader_service.dataset.collate import native
 from loader_service.dataset.declaration import Batch, Declaration, OnError, Part, Shuffle, explain, kind_of
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
@@ -425,7 +426,7 @@ class Dataset:
     def pad(
         self,
         field: str,
-        to: int | Literal["longest"] = "longest",
+        to: int | Literal["longest", "bucket"] = "longest",
         *,
         most: int | None = None,
         value: float = 0,
@@ -433,11 +434,12 @@ class Dataset:
         mask: str | None = None,
         lengths: str | None = None,
     ) -> Dataset:
-        """Bring rows of different lengths to one length: that of their batch's longest, or always the same.
+        """Bring rows of different lengths to one length: that of their batch's longest, of its bucket, or always one.
 
         Args:
             field: Its first axis is padded, at the end.
-            to: "longest", or the number of entries that each row gets.
+            to: "longest"; "bucket", the boundary of the bucket that the longest would be in; or the number of entries
+                that each row gets.
             most: Entries of the longest row of all, for which room is kept; needed for "longest" where the source
                 does not know it.
             value: What is put behind a row's end.
@@ -445,8 +447,13 @@ class Dataset:
             mask: Name of a further field, bool (length,): where a row has entries.
             lengths: Name of a further field, int64 (): how many entries a row has.
         """
-        further = {"value": value, "mask": mask, "lengths": lengths}
-        if to == "longest":
+        further: dict[str, Any] = {"value": value, "mask": mask, "lengths": lengths}
+        if to == "bucket":
+            buckets = self.declaration.bucket_by_length
+            if buckets is None:
+                raise DatasetError('pad: to="bucket" needs buckets: say .bucket_by_length(...) before')
+            further["boundaries"] = buckets.boundaries
+        if to in ("longest", "bucket"):
             if truncate:
                 raise DatasetError("pad: truncate=True needs a length to cut rows off at: say to=...")
             return self._finish(PadLongest, field=field, most=most, **further)
@@ -548,6 +555,23 @@ class Dataset:
         """Visit samples in a new order each epoch; `seed` sets it, and all that is random in the transforms."""
         return self._replace(shuffle=_checked(Shuffle, seed=seed))
 
+    def bucket_by_length(self, field: str, boundaries: Sequence[int], *, lengths: ArrayLike | None = None) -> Dataset:
+        """Put samples of about one length into each batch, so that little is padded; add `.pad(field, to="bucket")`.
+
+        A bucket has the samples up to one boundary, from the one before on; a last one has those that are longer. Whole
+        batches of all buckets are shuffled together; the short last batches of the buckets end the epoch.
+
+        Args:
+            boundaries: The longest row of each bucket, rising.
+            lengths: A whole number for each sample of the source, where that does not know them itself.
+        Raises:
+            DatasetError: If boundaries do not rise.
+        """
+        tables = dict(self.tables)
+        kept = None if lengths is None else _keep(_row_array("bucket_by_length: lengths", lengths), tables)
+        made = _checked(Buckets, field=field, boundaries=tuple(boundaries), lengths=kept)
+        return replace(self._replace(bucket_by_length=made), tables=tables)
+
     def batch(self, size: int, remainder: Literal["keep", "drop", "pad"] = "keep") -> Dataset:
         """Put `size` samples into each batch.
 
@@ -643,6 +667,8 @@ class Dataset:
         steps = [_shown_part(self.declaration), *(_shown(step.kind, step) for step in self.declaration.finish)]
         if self.declaration.shuffle:
             steps.append(f"shuffle(seed={self.declaration.shuffle.seed})")
+        if self.declaration.bucket_by_length:
+            steps.append(_shown("bucket_by_length", self.declaration.bucket_by_length))
         if self.declaration.batch:
             steps.append(_shown("batch", self.declaration.batch))
         if self.declaration.on_error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from loader_service.dataset.buckets import Buckets
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.selection.drawn import Balanced, Weighted
@@ -160,6 +161,7 @@ class Declaration(Part):
 
     finish: tuple[AnyFinish, ...] = ()
     shuffle: Shuffle | None = None
+    bucket_by_length: Buckets | None = None
     batch: Batch | None = None
     on_error: OnError | None = None  # None: raise
 
@@ -218,6 +220,7 @@ class Declaration(Part):
             "selection": f"{_kinds(self.select, 'all samples')} #{_hash(plain['select'])}",
             **({"finish": f"{_kinds(self.finish, 'none')} #{_hash(plain['finish'])}"} if self.finish else {}),
             "order": f"seed {self.shuffle.seed}" if self.shuffle else "not shuffled",
+            **({"buckets": f"#{_hash(plain['bucket_by_length'])}"} if self.bucket_by_length else {}),
             "batch": f"{self.batch.size} rows, {self.batch.remainder}" if self.batch else "none",
             "bad samples": f"replaced, {self.on_error.most:.2%} at most" if self.on_error else "raise",
             **modules,
@@ -281,6 +284,7 @@ def _keys_at(path: Sequence[int | str]) -> list[str]:
     tables: dict[int | str, type[BaseModel]] = {
         "shuffle": Shuffle,
         "batch": Batch,
+        "bucket_by_length": Buckets,
         "on_error": OnError,
         "parts": Part,
     }

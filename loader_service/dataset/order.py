@@ -23,6 +23,7 @@ from loader_service.dataset.draws import mix, stream_key
 
 Step = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
 Select = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]
+Numbers = Callable[[int, NDArray[np.int64]], NDArray[np.int64]]
 ROUNDS = 8  # per digit pair; four on each digit
 
 
@@ -134,19 +135,23 @@ BLOCK = 4096  # positions permuted at once: the cost of a call is spread over ma
 class OrderCache:
     """Which samples stand where in a whole run, in blocks: neighbouring tasks ask for neighbouring positions."""
 
-    def __init__(self, size: int, seed: int | None, select: Select | None = None) -> None:
+    def __init__(
+        self, size: int, seed: int | None, select: Select | None = None, numbers: Numbers | None = None
+    ) -> None:
         """Order samples.
 
         Args:
+            size: Positions of an epoch.
             seed: None for the order of the source itself.
             select: From numbers in 0 .. size - 1, and epochs, to sample ids; None where these are the numbers.
+            numbers: From an epoch, and positions, to numbers: an order of another kind.
         """
-        self._size, self._seed, self._select = size, seed, select
+        self._size, self._seed, self._select, self._numbers = size, seed, select, numbers
         self._blocks: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     def ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return the sample ids at positions start .. stop - 1 of an epoch."""
-        if self._seed is None and self._select is None:
+        if self._seed is None and self._select is None and self._numbers is None:
             return np.arange(start, stop, dtype=np.int64)
         parts = [
             self._block(epoch, number)[max(start - number * BLOCK, 0) : stop - number * BLOCK]
@@ -158,7 +163,9 @@ class OrderCache:
         block = self._blocks.get((epoch, number))
         if block is None:
             block = np.arange(number * BLOCK, min((number + 1) * BLOCK, self._size), dtype=np.int64)
-            if self._seed is not None:
+            if self._numbers is not None:
+                block = self._numbers(epoch, block)
+            elif self._seed is not None:
                 block = ShuffledOrder(self._size, self._seed, epoch).ids(block)
             if self._select is not None:
                 block = self._select(block, np.full_like(block, epoch))

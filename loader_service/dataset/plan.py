@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.bad_samples import BadSamples
+from loader_service.dataset.buckets import BucketOrder, lengths_of_samples
 from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.declaration import Batch, Declaration
 from loader_service.dataset.draws import stream_key, uniforms
@@ -41,7 +42,7 @@ from loader_service.dataset.selection.runs import Skip
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.joined import JoinedReader, Leaf
 from loader_service.dataset.sources.python import PythonReader
-from loader_service.dataset.sources.source import Index, Reader, ReadTable
+from loader_service.dataset.sources.source import Index, Reader, ReadTable, as_sub_index, sub_index
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
@@ -52,6 +53,7 @@ from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
+BUCKETS = "buckets"  # what stands under this name in the index
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
 FINISH = -2  # of the first finish step; the others count down
 FIRST_TRIES = 10  # samples that may fail when a dataset is opened; if more do, it is not for their own sake
@@ -104,6 +106,8 @@ class Plan:
             self.index = make_index(declaration, table) if index is None else index
             self._reader: Reader = declaration.source.reader(self.index, table)
             self._selection = select(declaration, self._reader, self.index, declaration.seed)
+            if index is None:
+                self.index |= self._sort_into_buckets(table)
         except OSError as error:
             raise DatasetError(f"the source cannot be opened: {error}") from error
         self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
@@ -113,8 +117,15 @@ class Plan:
         self.samples = self._selection.size  # of an epoch
         self.batch_size = declaration.batch.size
         self.shuffled = declaration.shuffle is not None or self._selection.draws
-        self.batches_per_epoch = self._count_batches()
-        self._order = OrderCache(self.samples, declaration.seed if self.shuffled else None, self._selection.ids)
+        seed = declaration.seed if self.shuffled else None
+        if declaration.bucket_by_length is None:
+            self.batches_per_epoch, self.short = self._count_batches()
+            self._order = OrderCache(self.samples, seed, self._selection.ids)
+        else:
+            order = BucketOrder(sub_index(self.index, BUCKETS), self.batch_size, seed, self._remainder)
+            self.batches_per_epoch, self.short = order.batches, order.short
+            positions = order.batches * self.batch_size
+            self._order = OrderCache(positions, seed, self._selection.ids, order.numbers)
         self._draw_keys: dict[tuple[int, int], int] = {}
         self._seeds_source = isinstance(self._reader, PythonReader)
         pool = self._selection.pool
@@ -156,6 +167,7 @@ class Plan:
             targets=self.targets,
             class_names=self.class_names,
             remainder=self._remainder,
+            short=self.short,
             stage=self._finisher.stage,
             most_replaced=self._bad.most,
             parts=self.parts,
@@ -181,7 +193,7 @@ class Plan:
         """
         epoch, batch = divmod(n, self.batches_per_epoch)
         first = batch * self.batch_size + start
-        filled = max(0, min(batch * self.batch_size + stop, self.samples) - first)
+        filled = max(0, min(stop, self.info.samples_of(n)) - start)
         if filled < stop - start:
             self._pad(filled, out)
             out = {name: rows[:filled] for name, rows in out.items()}
@@ -325,14 +337,26 @@ class Plan:
         assert self.declaration.batch is not None, "checked when the plan was made"
         return self.declaration.batch.remainder
 
-    def _count_batches(self) -> int:
+    def _count_batches(self) -> tuple[int, list[int]]:
+        """Return how many batches an epoch has, and how many samples those of them that have too few."""
         if self.samples < self.batch_size and self._remainder != "pad":
             raise DatasetError(
                 f"batch size {self.batch_size:,} is larger than the dataset ({self.samples:,} samples): "
                 f'use .batch({self.samples}), or remainder="pad" to fill the one batch up with rows of weight 0'
             )
         whole, rest = divmod(self.samples, self.batch_size)
-        return whole + (1 if rest and self._remainder != "drop" else 0)
+        short = [rest] if rest and self._remainder != "drop" else []
+        return whole + len(short), short
+
+    def _sort_into_buckets(self, table: ReadTable) -> Index:
+        """Return what the order by length needs to know of all samples."""
+        buckets = self.declaration.bucket_by_length
+        if buckets is None:
+            return {}
+        if self._selection.draws:
+            raise DatasetError("bucket_by_length needs the same samples in each epoch: what is drawn differs")
+        ids = self._selection.fixed_ids(np.arange(self._selection.size, dtype=np.int64))
+        return as_sub_index(BUCKETS, buckets.make_index(lengths_of_samples(buckets, self._reader, table)[ids]))
 
     def _declare(self, first: int) -> list[Spec]:
         """Return the spec of the source, and after each transform; a user's function is run once to find its."""

@@ -48,10 +48,10 @@ class Shard:
                 f"batches of {info.batch_size} rows cannot be cut into {self.count} equal shards: "
                 f"use .batch() with a multiple of {self.count}"
             )
-        last = info.rows(info.batches_per_epoch - 1)
-        if last < self.count:
+        fewest = self.count if info.remainder == "pad" else min(info.short, default=self.count)
+        if fewest < self.count:
             raise DatasetError(
-                f"the last batch of an epoch has {last} rows, too few for {self.count} shards: "
+                f"the last batch of an epoch has {fewest} rows, too few for {self.count} shards: "
                 'use .batch(..., remainder="drop") or remainder="pad"'
             )
 

@@ -115,6 +115,7 @@ class DatasetInfo:
     targets: list[str]  # as y
     class_names: list[str]
     remainder: Literal["keep", "drop", "pad"] = "keep"
+    short: list[int] = Field(default_factory=list)  # samples of an epoch's last batches, those that have too few
     stage: dict[str, FieldSpec] = Field(default_factory=dict)  # fields of rows, where the batch is made out of them
     whole: bool = False  # a batch is made in one piece; how many rows it has is known when it is made
     most_replaced: Annotated[int, Field(ge=0)] = 0  # samples; 0: one that cannot be made is an error
@@ -122,9 +123,20 @@ class DatasetInfo:
 
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included."""
-        if self.remainder == "pad":
-            return self.batch_size
-        return min(self.batch_size, self.samples - (n % self.batches_per_epoch) * self.batch_size)
+        return self.batch_size if self.remainder == "pad" else self.samples_of(n)
+
+    def samples_of(self, n: int) -> int:
+        """Return how many rows of batch `n` are no padding."""
+        short = n % self.batches_per_epoch - self.batches_per_epoch + len(self.short)
+        return self.short[short] if short >= 0 else self.batch_size
+
+    def padding_before(self, n: int) -> int:
+        """Return how many rows of all batches before `n` are padding."""
+        if self.remainder != "pad":
+            return 0
+        epoch, batch = divmod(n, self.batches_per_epoch)
+        padding = [self.batch_size - samples for samples in self.short]
+        return epoch * sum(padding) + sum(padding[: max(0, batch - self.batches_per_epoch + len(padding))])
 
 
 Spec = Mapping[str, FieldSpec]

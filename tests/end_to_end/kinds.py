@@ -122,6 +122,20 @@ KINDS: dict[str, Kind] = {
     "sequences, padded batch": lambda folder: (
         Dataset.from_arrays(x=rows()).pad("x", lengths="length").shuffle(2).batch(8, remainder="pad")
     ),
+    "sequences, in buckets": lambda folder: (
+        Dataset.from_arrays(x=rows(), y=np.arange(SAMPLES))
+        .bucket_by_length("x", [5, 9])
+        .pad("x", to="bucket", mask="mask")
+        .shuffle(2)
+        .batch(4)
+    ),
+    "sequences in buckets, padded batches": lambda folder: (
+        _files(folder)
+        .bucket_by_length("x", [5, 30], lengths=lengths())
+        .pad("x", most=12)
+        .shuffle(2)
+        .batch(6, remainder="pad")
+    ),
     "sequences, ragged": lambda folder: Dataset.from_arrays(x=rows()).ragged("x").shuffle(3).batch(8),
     "sequences of files, cut at random": lambda folder: (
         _files(folder).map("tests.end_to_end.kinds:cut_short").pad("x", most=12).shuffle(5).batch(8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,6 +26,11 @@ class PadLongest(Lengths):
     mask: str | None = Field(None, description="A further field, bool (length,): where a row has entries.")
     lengths: str | None = Field(None, description="A further field, int64: how many entries a row has.")
     boundaries: tuple[Most, ...] = Field((), description="Lengths, one of which each batch gets: the next one.")
+
+    def staged(self, field: FieldSpec) -> FieldSpec:
+        """Have room for the boundary that the longest row is padded to."""
+        staged = super().staged(field)
+        return replace(staged, most=(self.length_of(staged.most[0]),))
 
     def declare(self, spec: Spec) -> dict[str, FieldSpec]:
         """Become one array, with further fields for what is no padding."""

@@ -185,6 +185,11 @@ class ArraysReader:
         assert isinstance(array, np.ndarray), "ragged rows are read by read_ragged"
         take_rows(array, ids, out)
 
+    def lengths(self, field: str) -> NDArray[np.int64] | None:
+        """Return the length of each row, where rows differ."""
+        ragged = self._ragged.get(field)
+        return None if ragged is None else ragged.lengths
+
     def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> tuple[RaggedRows, NDArray[np.int64]]:
         """Return rows of different lengths where they are, and their lengths; that of id -1 is empty."""
         ragged = self._ragged[field]
