@@ -220,7 +220,7 @@ def test_the_readme_leads_to_every_page():
 
 
 @pytest.mark.parametrize(
-    "error", [name for name in loader_client.__all__ if name not in ("Batch", "Loader", "Stream", "connect")]
+    "error", sorted({*loader_client.__all__} - {"Batch", "Loader", "Ragged", "Stream", "Text", "connect"})
 )
 def test_every_error_is_described(error):
     assert f"## {error}\n" in (ROOT / "docs" / "errors.md").read_text()
