@@ -53,14 +53,13 @@ def test_a_dataset_is_served_by_its_name_with_the_files_settings(config, start_d
 def test_all_paths_of_a_source_are_relative_to_the_file(tmp_path):
     ragged = '{ values = "v.npy", row_splits = "deep/s.npy" }'
     (tmp_path / "service.toml").write_text(
-        f'[datasets.a]\nsource = {{ kind = "arrays", fields = {{ x = "x.npy", y = {ragged} }} }}\n'
-        "batch = { size = 2 }\n"
+        f'[datasets.a]\nbatch = {{ size = 2 }}\nsource = {{ kind = "arrays", fields = {{ x = "x", y = {ragged} }} }}'
     )
 
     fields = Dataset(named_datasets(tmp_path / "service.toml")["a"]).to_dict()["source"]["fields"]
 
     assert fields == {
-        "x": f"{tmp_path}/x.npy",
+        "x": f"{tmp_path}/x",
         "y": {"values": f"{tmp_path}/v.npy", "row_splits": f"{tmp_path}/deep/s.npy"},
     }
 
