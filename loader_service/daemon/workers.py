@@ -196,6 +196,7 @@ class Workers:
 
     def replace(self, dataset: int, samples: list[int]) -> None:
         """Tell those who know a dataset of further samples that are replaced: rows of later tasks heed it."""
+        self.scheduler.samples_replaced(dataset)  # who is blamed now would be the sample that stands there instead
         for number, worker in self._workers.items():
             if dataset in worker.datasets:
                 self._send(number, ReplaceSamples(dataset, samples))

@@ -75,6 +75,10 @@ class Piece:
     suspect: bool = False  # its worker died: it must run alone
     blame: str = ""  # what is said of its sample, once that is to be named
 
+    def acquit(self) -> None:
+        """Count what speaks against it anew."""
+        self.deaths, self.losses, self.blame = 0, 0, ""
+
     @property
     def rows(self) -> int:
         """How many."""
@@ -259,6 +263,13 @@ class Scheduler:
             ended += self._acquit(culprit) if verdict is None else self._fail(culprit, verdict)
         return ended + self._account(pieces[:piece])
 
+    def samples_replaced(self, dataset: int) -> None:
+        """Count deaths of a dataset's rows anew: one of the samples that are replaced may have stood in them."""
+        tasks = [task for worker in self._workers.values() for task in worker.tasks.values()]
+        for piece in chain(self._waiting.get(dataset, ()), *tasks):
+            if piece.job.dataset == dataset:
+                piece.acquit()
+
     def forget(self, dataset: int) -> None:
         """Nobody wants this dataset's rows any more; tasks that run end as they will."""
         self._waiting.pop(dataset, None)
@@ -416,14 +427,9 @@ class Scheduler:
         return self._drop(culprit.job, error) + self._account([culprit])
 
     def _acquit(self, piece: Piece) -> list[Job]:
-        """The sample that was the reason is replaced: make the rows again.
-
-        Deaths of other rows of the dataset are counted anew: that sample may have stood in them, too.
-        """
-        tasks = [task for worker in self._workers.values() for task in worker.tasks.values()]
-        for other in chain([piece], self._waiting.get(piece.job.dataset, ()), *tasks):
-            if other.job.dataset == piece.job.dataset:
-                other.deaths, other.losses, other.blame = 0, 0, ""
+        """The sample that was the reason is replaced: make the rows again."""
+        piece.acquit()
+        self.samples_replaced(piece.job.dataset)
         return self._requeue(piece)
 
     def _suspect(self, piece: Piece, how: str, *, alone: bool, begun: bool) -> list[Job]:

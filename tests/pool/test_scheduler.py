@@ -494,6 +494,21 @@ def test_another_worker_is_asked_if_that_one_dies():
     assert (worker, again.blame) == (7, task.blame)
 
 
+def test_a_row_is_not_blamed_any_more_once_samples_of_its_dataset_are_replaced():
+    """Another stream may have found the same one out: what stands in its place has killed nobody."""
+    scheduler = Scheduler()
+    scheduler.fill(0, 0, slot=0, n=0, rows=1)
+    worker, task = suspect(scheduler)
+    scheduler.worker_lost(worker)
+
+    scheduler.samples_replaced(0)
+
+    scheduler.worker_joined(7)
+    ((worker, again),) = scheduler.assign()
+    assert task.blame
+    assert (worker, again.blame, rows_of(again)) == (7, "", rows_of(task))
+
+
 def judging(replaced):
     """Return a scheduler that replaces these samples, and the list of all that were judged."""
     judged = []
