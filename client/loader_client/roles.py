@@ -1,13 +1,14 @@
-"""Which fields of a batch are a model's inputs, targets and weights."""
+"""Which fields of a batch are a model's inputs, targets and weights, and how they are put together for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import DatasetInfo
+from loader_service.protocol.structure import Structure, inputs_in, names_in, put_together, without_lists
 
 Names = str | Sequence[str] | None
 WEIGHT = "weight"  # the field that remainder="pad" adds
@@ -15,11 +16,12 @@ WEIGHT = "weight"  # the field that remainder="pad" adds
 
 @dataclass(frozen=True)
 class Roles:
-    """A choice of fields; one field stands alone, several form a dict by name."""
+    """A choice of fields; one field stands alone, several form a dict by name, unless the batch had a structure."""
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     weights: str | None
+    structure: Structure | None = None  # in which the user's own code has returned the batch
 
     @classmethod
     def of(cls, info: DatasetInfo, inputs: Names, targets: Names, weights: str | None) -> Roles:
@@ -28,6 +30,8 @@ class Roles:
         Raises:
             DatasetError: If a name is no field; lists those that are. If there are weights and nothing to weigh.
         """
+        if info.structure is not None and inputs is targets is weights is None:
+            return cls(tuple(info.inputs), tuple(info.targets), _weights_in(info.structure), info.structure)
         chosen = cls(_names(inputs, info.inputs), _names(targets, info.targets), weights)
         for name in (*chosen.inputs, *chosen.targets, *([weights] if weights else [])):
             if name not in info.spec:
@@ -46,6 +50,8 @@ class Roles:
         Args:
             weights: Stands in for the field of weights.
         """
+        if self.structure is not None and weights is None:
+            return put_together(self.structure, lambda name: pack(fields[name]))
         x = self.inputs_of(fields, pack)
         if not self.targets:
             return x
@@ -56,12 +62,22 @@ class Roles:
 
     def inputs_of(self, fields: Mapping[str, Any], pack: Callable[[Any], Any]) -> Any:
         """Return x alone."""
+        if self.structure is not None:
+            return put_together(inputs_in(self.structure), lambda name: pack(fields[name]))
         return self._group(fields, self.inputs, pack)
+
+    def without_lists(self) -> Self:
+        """Return the same choice, with tuples in the place of lists."""
+        return replace(self, structure=without_lists(self.structure)) if self.structure is not None else self
 
     def _group(self, fields: Mapping[str, Any], names: tuple[str, ...], pack: Callable[[Any], Any]) -> Any:
         if len(names) == 1:
             return pack(fields[names[0]])
         return {name: pack(fields[name]) for name in names}
+
+
+def _weights_in(structure: Structure) -> str | None:
+    return WEIGHT if WEIGHT in names_in(structure) else None
 
 
 def _names(given: Names, default: list[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def declare_all(datasets: Mapping[str, Any], config: Path) -> dict[str, Declarat
             if not isinstance(plain, dict):
                 raise DatasetError(f"expected a table with a source, got {plain!r}")
             declared[name] = Declaration.from_plain(_beside(plain, base))
-            if declared[name].batch is None:
+            if declared[name].batch is None and not declared[name].source.whole:
                 raise DatasetError("batch is missing, for example batch = { size = 64 }")
         except DatasetError as error:
             raise ConfigError(f"config {str(config)!r}: datasets.{name}: {error}") from error

@@ -23,9 +23,10 @@ from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuf
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
-from loader_service.dataset.plan import Plan
+from loader_service.dataset.objects import Carried, carry
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.image_folder import ImageFolder
+from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
 from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.source import Source
@@ -42,6 +43,7 @@ from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.transform import Transform
 from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
+from loader_service.dataset.whole import AnyPlan, open_plan
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import IDS
 from loader_service.protocol.ragged import Ragged, assembled
@@ -51,6 +53,10 @@ from loader_service.protocol.tables import TableRef, pack_strings
 PathLike = str | os.PathLike[str]
 Labels = Mapping[str, Any] | ArrayLike
 Model = TypeVar("Model", bound=BaseModel)
+KERAS_ADVICE = (
+    "write a function in a module that makes it, for example make_training in my_classes.py, and name it: "
+    'Dataset.from_keras("my_classes:make_training")'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +139,26 @@ class Dataset:
         `source[i]` returns a dict of arrays. It is imported in every worker.
         """
         return cls._of(Python, attr=UserCode.of(attr))
+
+    @classmethod
+    def from_keras(cls, sequence: str | Any, *, seed: int = 0) -> Dataset:
+        """Read a `keras.utils.PyDataset` (or `Sequence`) as it is: its items are the batches.
+
+        Its `__getitem__` runs in the workers; `fit` gets the structure, shapes and dtypes that it returns. Before each
+        epoch, its `on_epoch_end` and `on_epoch_begin` are called, as Keras does.
+
+        Args:
+            sequence: An import path, "my_classes:make_training": of the object, or of a class or function that makes
+                one. Or the object itself, which only a private daemon's workers can take.
+            seed: Of all that is random in it: `random`, `numpy.random`, and generators in its attributes.
+        Raises:
+            DatasetError: If the object cannot be pickled: names the attribute that is the reason.
+        """
+        if isinstance(sequence, str):
+            return cls._of(KerasSequence, attr=UserCode.of(sequence), seed=seed)
+        # What it is as the first epoch begins tells the key: its order now may be another in each run.
+        carried, packed = carry(sequence, "from_keras", KERAS_ADVICE, digest="")
+        return cls._of(KerasSequence, {carried.carried.table: packed}, attr=carried, seed=seed)
 
     # -- transforms ------------------------------------------------------------------------------------------
 
@@ -323,9 +349,9 @@ class Dataset:
         return assembled(batch, self.plan.spec)
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> AnyPlan:
         """The dataset opened in this process."""
-        return Plan(self.declaration, self._table)
+        return open_plan(self.declaration, self._table)
 
     def to_dict(self) -> dict[str, Any]:
         """Return its plain form: what the config file holds, and messages carry. Arrays appear as hashes."""
@@ -355,14 +381,16 @@ class Dataset:
         made: Any = _checked(source, **options)
         return cls(Declaration(source=made), tables or {})
 
-    def _table(self, ref: TableRef) -> np.ndarray:
-        """Return an array that the declaration names: read-only, as workers see it."""
+    def _table(self, ref: TableRef, *, private: bool = False) -> np.ndarray:
+        """Return an array that the declaration names: read-only, as workers see it; or a copy of one's own."""
         if ref.table not in self.tables:
             raise DatasetError(
                 "the dataset reads arrays in memory, which its plain form names by their hash only: "
                 "give them to from_dict, as `tables`"
             )
         array = self.tables[ref.table].view()
+        if private:
+            return array.copy()
         array.flags.writeable = False
         return array
 
@@ -408,7 +436,7 @@ def _shown_value(value: Any) -> str:
         return f"{value.dtype} {value.shape}"
     if isinstance(value, RaggedRef):
         return f"rows of {_shown_value(value.values)}"
-    if isinstance(value, UserCode):
+    if isinstance(value, UserCode | Carried):
         return repr(value.name)
     if isinstance(value, dict) and value.keys() == {"bytes", "offsets"}:  # packed strings
         return f"{value['offsets'].shape[0] - 1:,} names"

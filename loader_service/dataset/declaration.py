@@ -14,6 +14,7 @@ from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.image_folder import ImageFolder
+from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles
 from loader_service.dataset.sources.python import Python
 from loader_service.dataset.transforms.flip import RandomFlip
@@ -24,7 +25,7 @@ from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Re
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
-AnySource = Annotated[ImageFolder | NpyFiles | Arrays | Python, Field(discriminator="kind")]
+AnySource = Annotated[ImageFolder | NpyFiles | Arrays | Python | KerasSequence, Field(discriminator="kind")]
 AnyTransform = Annotated[
     Resize
     | CenterCrop
@@ -143,7 +144,7 @@ class Declaration(_Plain):
 
     def key(self, index: dict[str, str], code: list[tuple[str, str]]) -> str:
         """Return the dataset's key; `index` holds the hash of each array of the source's index."""
-        return _hash([self.to_plain(), index, [digest for _, digest in code]], 16)
+        return _hash([_lasting(self.to_plain()), index, [digest for _, digest in code]], 16)
 
     def parts(self, index: dict[str, str], code: list[tuple[str, str]]) -> dict[str, str]:
         """Return what the key is made of, as `DatasetInfo.parts` tells it; some 300 characters at most."""
@@ -155,7 +156,7 @@ class Declaration(_Plain):
         if len("".join(modules)) > MAX_TOLD:
             modules = {"code": f"#{_hash(modules)}"}
         return {
-            "source": f"{self.source.kind} #{_hash(plain['source'])}",
+            "source": f"{self.source.kind} #{_hash(_lasting(plain['source']))}",
             "index": f"#{_hash(index)}",
             "transforms": f"{kinds} #{_hash(plain['transforms'])}",
             **(
@@ -168,6 +169,13 @@ class Declaration(_Plain):
             "bad samples": f"replaced, {self.on_error.most:.2%} at most" if self.on_error else "raise",
             **modules,
         }
+
+
+def _lasting(plain: Any) -> Any:
+    """Return plain data without what is another in each run: of objects that travel, their digest alone is left."""
+    if isinstance(plain, dict):
+        return plain["digest"] if "carried" in plain else {key: _lasting(value) for key, value in plain.items()}
+    return [_lasting(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def _hash(plain: Any, nbytes: int = 4) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from loader_service.dataset.user_code import digest_of_own, file_and_line
-from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.errors import DatasetError, ProtocolError
 from loader_service.protocol.layout import ALIGNMENT, round_up
 from loader_service.protocol.tables import TableRef
 
@@ -44,6 +44,15 @@ class Carried(BaseModel):
     why: str
     digest: str  # what the dataset's key knows of it: the bytes are others in each process that makes the object
     carried: TableRef
+
+    def check(self, packed: np.ndarray) -> None:
+        """See to it that bytes are those of the object: others may hand over what they say is the same.
+
+        Raises:
+            ProtocolError: If they are not.
+        """
+        if TableRef.of(packed) != self.carried:
+            raise ProtocolError(f"the bytes of {self.name} are not those that its sender has named")
 
     def load(self, packed: np.ndarray) -> Any:
         """Return the object.

@@ -33,6 +33,7 @@ from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.draws import stream_key, uniforms
 from loader_service.dataset.finish.finisher import Finisher
 from loader_service.dataset.finish.step import Room
+from loader_service.dataset.naming import Naming
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.purity import doubts, same
 from loader_service.dataset.sources.arrays import ArraysReader
@@ -40,9 +41,9 @@ from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
-from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
+from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
-from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about, sample_of
+from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about
 from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
@@ -519,30 +520,8 @@ class Plan:
             named.add_note(traceback.format_exc())
             raise named from error
 
-    def _naming(self, sample_id: int) -> _Naming:
-        return _Naming(self._reader, sample_id)
-
-
-class _Naming:
-    """Turns whatever a sample raises into an error that names it; costs nothing while nothing is raised."""
-
-    __slots__ = ("_reader", "_sample_id")
-
-    def __init__(self, reader: Reader, sample_id: int) -> None:
-        self._reader, self._sample_id = reader, sample_id
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> None:
-        if error is None or not isinstance(error, Exception) or sample_of(error) is not None:
-            return
-        told = str(error) if isinstance(error, LoaderError) else f"{type(error).__name__}: {error}"
-        kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
-        named = error_about(self._sample_id, self._reader.describe(self._sample_id), told, kind)
-        if not isinstance(error, LoaderError):
-            named.add_note("".join(traceback.format_exception(error)))
-        raise named from error
+    def _naming(self, sample_id: int) -> Naming:
+        return Naming(self._reader.describe, sample_id)
 
 
 def default_roles(spec: Spec) -> tuple[list[str], list[str]]:

@@ -76,16 +76,18 @@ def length_of(found: Any, name: str) -> int:
     Raises:
         DatasetError: If it does not say, or has none.
     """
+    if not hasattr(found, "__getitem__"):
+        raise DatasetError(f"{name} is {type(found).__name__}, which has no __getitem__: expected a Sequence")
     if hasattr(found, "__len__"):
         length = len(found)
     elif hasattr(found, "num_batches"):  # what Keras 3 asks a PyDataset for
         length = found.num_batches
     else:
-        raise DatasetError(f"{name!r} is {type(found).__name__}, which has no __len__: how many batches has an epoch?")
+        raise DatasetError(f"{name} is {type(found).__name__}, which has no __len__: how many batches has an epoch?")
     if length is None:
-        raise DatasetError(f"{name!r} has no end: its num_batches is None. Give it a __len__: the batches of an epoch")
+        raise DatasetError(f"{name} has no end: its num_batches is None. Give it a __len__: the batches of an epoch")
     if length < 1:
-        raise DatasetError(f"{name!r} is empty: its length is {length}, expected the batches of an epoch, at least 1")
+        raise DatasetError(f"{name} is empty: its length is {length}, expected the batches of an epoch, at least 1")
     return int(length)
 
 

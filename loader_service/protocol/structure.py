@@ -39,19 +39,41 @@ def taken_apart(batch: Any) -> tuple[Structure, dict[str, Any]]:
     return trees[0] if alone else {"tuple": trees}, arrays
 
 
-def put_together(structure: Structure, value: Callable[[str], Any], *, lists_too: bool = True) -> Any:
-    """Return what was taken apart, with a value in the place of each name.
-
-    Args:
-        lists_too: Whether lists are lists again; TensorFlow knows tuples and dicts only.
-    """
+def put_together(structure: Structure, value: Callable[[str], Any]) -> Any:
+    """Return what was taken apart, with a value in the place of each name."""
     if isinstance(structure, str):
         return value(structure)
     ((kind, inner),) = structure.items()
     if kind == "dict":
-        return {key: put_together(part, value, lists_too=lists_too) for key, part in inner.items()}
-    made = [put_together(part, value, lists_too=lists_too) for part in inner]
-    return made if kind == "list" and lists_too else tuple(made)
+        return {key: put_together(part, value) for key, part in inner.items()}
+    made = [put_together(part, value) for part in inner]
+    return made if kind == "list" else tuple(made)
+
+
+def without_lists(structure: Structure) -> Structure:
+    """Return the structure with tuples in the place of lists: of these, TensorFlow would make one tensor.
+
+    >>> without_lists({"tuple": [{"list": ["x/0", "x/1"]}, "y"]})
+    {'tuple': [{'tuple': ['x/0', 'x/1']}, 'y']}
+    """
+    if isinstance(structure, str):
+        return structure
+    ((kind, inner),) = structure.items()
+    if kind == "dict":
+        return {"dict": {key: without_lists(part) for key, part in inner.items()}}
+    return {"tuple": [without_lists(part) for part in inner]}
+
+
+def inputs_in(structure: Structure) -> Structure:
+    """Return the structure of x alone.
+
+    >>> inputs_in({"tuple": [{"dict": {"left": "x/left"}}, "y"]})
+    {'dict': {'left': 'x/left'}}
+    """
+    if isinstance(structure, dict) and "tuple" in structure:
+        first: Structure = structure["tuple"][0]
+        return first
+    return structure
 
 
 def names_in(structure: Structure) -> Iterator[str]:

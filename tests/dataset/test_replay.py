@@ -156,9 +156,10 @@ def test_every_generator_is_seeded_and_each_differently():
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        ([], "'made' is empty: its length is 0, expected the batches of an epoch, at least 1"),
-        (3, "'made' is int, which has no __len__"),
-        (type("Endless", (), {"num_batches": None})(), "'made' has no end: its num_batches is None"),
+        ([], "made is empty: its length is 0, expected the batches of an epoch, at least 1"),
+        (3, "made is int, which has no __getitem__"),
+        (type("Unsized", (), {"__getitem__": None})(), "made is Unsized, which has no __len__"),
+        (type("Endless", (), {"num_batches": None, "__getitem__": None})(), "made has no end: its num_batches is"),
     ],
 )
 def test_an_object_without_a_length_is_refused(found, told):
@@ -167,4 +168,4 @@ def test_an_object_without_a_length_is_refused(found, told):
 
 
 def test_num_batches_stands_in_for_a_length():
-    assert length_of(type("Counted", (), {"num_batches": 3})(), "made") == 3
+    assert length_of(type("Counted", (), {"num_batches": 3, "__getitem__": None})(), "made") == 3

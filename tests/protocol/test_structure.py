@@ -3,7 +3,7 @@ import collections
 import pytest
 
 from loader_service.protocol.errors import DatasetError
-from loader_service.protocol.structure import names_in, put_together, taken_apart
+from loader_service.protocol.structure import names_in, put_together, taken_apart, without_lists
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -48,7 +48,7 @@ def test_lists_are_tuples_to_tensorflow():
     structure, arrays = taken_apart(([1, 2], 3))
 
     assert put_together(structure, arrays.__getitem__) == ([1, 2], 3)
-    assert put_together(structure, arrays.__getitem__, lists_too=False) == ((1, 2), 3)
+    assert put_together(without_lists(structure), arrays.__getitem__) == ((1, 2), 3)
 
 
 @pytest.mark.parametrize(
