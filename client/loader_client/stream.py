@@ -14,7 +14,7 @@ from loader_client.batch import Batch
 from loader_client.passes import Position
 from loader_client.replaced import tell_since
 from loader_client.roles import Names, Roles
-from loader_client.state import number_in, state_of
+from loader_client.state import number_in, refuse_live, state_of
 from loader_client.supply import Cycle, Supply
 from loader_service.protocol.errors import StreamClosed
 from loader_service.protocol.ledger import BadSample
@@ -232,7 +232,12 @@ class Stream:
         self._position = Position(n, broken_off, done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the stream's state: plain JSON, some hundred bytes at any batch."""
+        """Return the stream's state: plain JSON, some hundred bytes at any batch.
+
+        Raises:
+            DatasetError: If the dataset is read live.
+        """
+        refuse_live(self._supply.info)
         ledger = {"ledger": self._supply.ledger.hash} if len(self._supply.ledger) else {}
         return {**state_of(self._supply.info, self.cursor), **ledger}
 

@@ -282,7 +282,8 @@ class Clients:
         opening = self._openings.pop(opened.dataset)
         self._forget_tables_soon()
         wanted = (opened.info.key, opening.shard)
-        known = next((served for served in self.served.values() if (served.info.key, served.shard) == wanted), None)
+        readers = (served for served in self.served.values() if (served.info.key, served.shard) == wanted)
+        known = None if opened.info.live else next(readers, None)
         if known is not None and (timer := self._closing.pop(known.number, None)) is not None:
             timer.cancel()
         try:

@@ -188,6 +188,8 @@ class Workers:
     def serve(self, served: Served) -> None:
         """Rows of this dataset may be asked for from now on."""
         self._served[served.number] = served
+        if served.info.live:
+            self.scheduler.pin(served.number)
 
     def fill(self, dataset: int, slot: int, n: int) -> None:
         """Have batch `n` of a dataset made in a slot."""

@@ -57,8 +57,9 @@ def _absolute_source(source: dict[str, Any], base: Path) -> dict[str, Any]:
             name: _absolute(where, base) if isinstance(where, str) else where
             for name, where in source["fields"].items()
         }
-    if isinstance(source.get("attr"), str):
-        changed["attr"] = _user_code(source["attr"], base)
+    for option in ("attr", "function"):
+        if isinstance(source.get(option), str):
+            changed[option] = _user_code(source[option], base)
     return changed
 
 

@@ -25,6 +25,7 @@ from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
 from loader_service.dataset.objects import Carried, carry
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
+from loader_service.dataset.sources.generator import Generator
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
@@ -139,6 +140,20 @@ class Dataset:
         `source[i]` returns a dict of arrays. It is imported in every worker.
         """
         return cls._of(Python, attr=UserCode.of(attr))
+
+    @classmethod
+    def from_generator(cls, function: str | Callable[[], Any], *, samples: int) -> Dataset:
+        """Read a plain Python generator, live: what it yields next is the next sample.
+
+        A sample is a dict of arrays, or (x, y). One worker runs the generator; where it ends, or the worker dies, it
+        is begun anew. Given up is what only sources have that are read by number: resuming, sharing, shuffling, shards,
+        the same batches for the same seed.
+
+        Args:
+            function: The import path of the function that returns the generator.
+            samples: Of an epoch, at least 2: a generator cannot tell.
+        """
+        return cls._of(Generator, function=UserCode.of(function), samples=samples)
 
     @classmethod
     def from_keras(cls, sequence: str | Any, *, seed: int = 0) -> Dataset:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.sources.arrays import Arrays
+from loader_service.dataset.sources.generator import Generator
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles
@@ -25,7 +26,7 @@ from loader_service.dataset.transforms.values import Cast, Normalize, OneHot, Re
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
-AnySource = Annotated[ImageFolder | NpyFiles | Arrays | Python | KerasSequence, Field(discriminator="kind")]
+AnySource = Annotated[ImageFolder | NpyFiles | Arrays | Python | KerasSequence | Generator, Field(discriminator="kind")]
 AnyTransform = Annotated[
     Resize
     | CenterCrop

@@ -95,6 +95,11 @@ class Plan:
         """
         if declaration.batch is None:
             raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
+        if declaration.source.live and (declaration.shuffle or declaration.on_error):
+            step = "shuffle" if declaration.shuffle else "on_error"
+            raise DatasetError(
+                f"{declaration.source.kind}: samples of a live source have no number, leave .{step}() out"
+            )
         self.declaration = declaration
         try:
             self.index = declaration.source.make_index(table) if index is None else index
@@ -149,6 +154,7 @@ class Plan:
             targets=self.targets,
             class_names=self.class_names,
             remainder=self._remainder,
+            live=self.declaration.source.live,
             stage=self._finisher.stage,
             most_replaced=self._bad.most,
             parts=self.parts,

@@ -43,6 +43,10 @@ class Shard:
         Raises:
             DatasetError: If the batches cannot be cut like that.
         """
+        if info.live and self.count > 1:
+            raise DatasetError(
+                f"a live source cannot be cut into {self.count} shards: each would run the generator for itself"
+            )
         if info.whole and self.count > 1:
             raise DatasetError(
                 f"batches that come whole from a Sequence cannot be cut into {self.count} shards: give each trainer a "

@@ -57,6 +57,8 @@ class KerasSequence(Source):
             except Exception:  # it has open files, or the like: the code alone tells what it is
                 state = ""
             looks = look_at(one, other, self.attr.name)
+            if looks.live:
+                state = ""  # it may be another one each time
         encoded = looks.model_dump_json().encode()
         return {LOOKS: np.frombuffer(encoded, np.uint8), STATE: np.frombuffer(state.encode(), np.uint8)}
 

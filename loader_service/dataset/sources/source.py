@@ -59,6 +59,7 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     whole: ClassVar[bool] = False  # its items are batches, not samples
+    live: ClassVar[bool] = False  # it can only be read from front to back
 
     kind: str
 

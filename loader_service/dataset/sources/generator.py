@@ -1,0 +1,95 @@
+"""A user's own generator: samples in the order in which it yields them, read live.
+
+It cannot be asked for a sample by its number, so it runs in one worker, and what it yields next is the next sample,
+whatever number that has. Where it ends, it is begun anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from loader_service.dataset.collate import native, spec_of
+from loader_service.dataset.sources.source import Index, ReadTable, Source
+from loader_service.dataset.user_code import UserCode
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import Spec
+from loader_service.protocol.structure import taken_apart
+
+
+class Generator(Source):
+    """A function that returns a generator, or anything else that can be iterated."""
+
+    live: ClassVar[bool] = True
+
+    kind: Literal["generator"] = "generator"
+    function: UserCode
+    samples: Annotated[int, Field(ge=2, lt=2**48, description="Of an epoch.")]
+
+    def make_index(self, table: ReadTable) -> Index:
+        """There is nothing to list."""
+        return {}
+
+    def reader(self, index: Index, table: ReadTable) -> GeneratorReader:
+        """Begin, when the first sample is wanted."""
+        function = self.function.load()
+        if not callable(function):
+            raise DatasetError(f"{self.function.name!r} is {type(function).__name__}, expected a function")
+        return GeneratorReader(function, self.function.name, self.samples)
+
+    def user_code(self) -> list[UserCode]:
+        """Name the module."""
+        return [self.function]
+
+
+class GeneratorReader:
+    """The samples of a generator, one after the other."""
+
+    def __init__(self, function: Callable[[], Any], name: str, samples: int) -> None:
+        self._name, self._samples = name, samples
+        self.columns: frozenset[str] = frozenset()
+        self._yielded = _without_end(function, name)
+        self._first: dict[str, np.ndarray] | None = None  # until another one is asked for
+
+    def __len__(self) -> int:
+        return self._samples
+
+    def model(self, sample_id: int) -> Spec:
+        """Take the first sample as the model of all others."""
+        return spec_of(self.read(sample_id, frozenset()), self._name)
+
+    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Return the next sample; opening a dataset reads the first one some times, which is still the next then."""
+        if sample_id == 0 and self._first is not None:
+            return {name: value.copy() for name, value in self._first.items()}
+        try:
+            sample = next(self._yielded)
+        except StopIteration:
+            raise DatasetError(
+                f"{self._name} has raised an error before, and ended with it: open another stream"
+            ) from None
+        self._first = {name: value.copy() for name, value in sample.items()} if sample_id == 0 else None
+        return sample
+
+    def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
+        """Never called: there are no columns."""
+        raise AssertionError(f"a generator has no column {field!r}")
+
+    def describe(self, sample_id: int) -> str:
+        """Return what is known of a sample."""
+        return f"from {self._name}"
+
+
+def _without_end(function: Callable[[], Any], name: str) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the samples of one generator after the other."""
+    while True:
+        number = -1
+        for number, sample in enumerate(function()):
+            values = sample if isinstance(sample, dict) else taken_apart(sample)[1]
+            yield {field: native(value) for field, value in values.items()}
+        if number < 0:
+            raise DatasetError(f"{name} has yielded nothing")
