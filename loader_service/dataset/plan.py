@@ -97,9 +97,7 @@ class Plan:
             raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
         if declaration.source.live and (declaration.shuffle or declaration.on_error):
             step = "shuffle" if declaration.shuffle else "on_error"
-            raise DatasetError(
-                f"{declaration.source.kind}: samples of a live source have no number, leave .{step}() out"
-            )
+            raise DatasetError(f"{declaration.source.kind}: live samples have no numbers: leave .{step}() out")
         self.declaration = declaration
         try:
             self.index = declaration.source.make_index(table) if index is None else index

@@ -69,9 +69,7 @@ class GeneratorReader:
         try:
             sample = next(self._yielded)
         except StopIteration:
-            raise DatasetError(
-                f"{self._name} has raised an error before, and ended with it: open another stream"
-            ) from None
+            raise DatasetError(f"{self._name} has ended, since it raised an error: open another stream") from None
         self._first = {name: value.copy() for name, value in sample.items()} if sample_id == 0 else None
         return sample
 
@@ -87,9 +85,10 @@ class GeneratorReader:
 def _without_end(function: Callable[[], Any], name: str) -> Iterator[dict[str, np.ndarray]]:
     """Yield the samples of one generator after the other."""
     while True:
-        number = -1
-        for number, sample in enumerate(function()):
+        empty = True
+        for sample in function():
+            empty = False
             values = sample if isinstance(sample, dict) else taken_apart(sample)[1]
             yield {field: native(value) for field, value in values.items()}
-        if number < 0:
+        if empty:
             raise DatasetError(f"{name} has yielded nothing")
