@@ -13,7 +13,7 @@ from loader_service.dataset.declaration import Batch, Declaration
 class NamedDataset(Declaration):
     """A dataset that clients ask for by name: what the chained methods of `Dataset` do, under the same names."""
 
-    batch: Batch
+    batch: Batch | None = None  # a source of whole batches has none
 
 
 class ServiceFile(Config):
