@@ -151,7 +151,7 @@ class Dataset:
 
         Args:
             function: The import path of the function that returns the generator.
-            samples: Of an epoch, at least 2: a generator cannot tell.
+            samples: Of an epoch: a generator cannot tell.
         """
         return cls._of(Generator, function=UserCode.of(function), samples=samples)
 

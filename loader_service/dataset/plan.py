@@ -37,6 +37,7 @@ from loader_service.dataset.naming import Naming
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.purity import doubts, same
 from loader_service.dataset.sources.arrays import ArraysReader
+from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
@@ -362,7 +363,7 @@ class Plan:
         epoch = 0
         draws = self._draw(epoch, np.asarray([position], np.int64))
         with self._naming(self._first):
-            sample = self._read(epoch, self._first, position, frozenset(self._source_spec))
+            sample = self._example(epoch, position)
             for number, transform in enumerate(self.declaration.transforms[:steps]):
                 if isinstance(transform, SampleTransform):
                     sample = transform.apply(sample, self._draw_key(epoch, number), position)
@@ -370,6 +371,12 @@ class Plan:
                     name = transform.field
                     sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)
         return sample
+
+    def _example(self, epoch: int, position: int) -> dict[str, Any]:
+        """Return the first sample, to try steps with; a generator has it still to give."""
+        if isinstance(self._reader, GeneratorReader):
+            return self._reader.peek()
+        return self._read(epoch, self._first, position, frozenset(self._source_spec))
 
     def _compile(self, specs: list[Spec]) -> None:
         chain = self.declaration.transforms

@@ -219,6 +219,32 @@ def test_one_that_is_not_pure_is_read_live_by_one_worker_with_a_warning():
             stream.state_dict()
 
 
+def count():
+    """Yield numbers, and who counts."""
+    for number in range(1_000_000):
+        yield np.int64(number), np.int64(os.getpid())
+
+
+def test_a_generator_runs_in_one_worker_and_begins_anew_when_that_is_killed():
+    dataset = Dataset.from_generator("tests.end_to_end.test_wrap:count", samples=40).batch(4)
+    with loader_client.connect(workers=2) as loader, loader.stream(dataset, prefetch=2) as stream:
+        seen = [stream.take(n) for n in range(25)]
+        assert [int(number) for batch in seen for number in batch["x"]] == list(range(100))
+        (worker,) = {int(pid) for batch in seen for pid in batch["y"]}
+        os.kill(worker, signal.SIGKILL)
+
+        while (batch := stream.take(stream.cursor))["y"][0] == worker:
+            assert stream.cursor < 1000
+        assert batch["x"].tolist() == [0, 1, 2, 3]
+
+
+def test_two_streams_over_a_generator_have_one_each():
+    dataset = Dataset.from_generator("tests.end_to_end.test_wrap:count", samples=40).batch(4)
+    with loader_client.connect(workers=2) as loader:
+        for stream in [loader.stream(dataset), loader.stream(dataset)]:
+            assert stream.take(0)["x"].tolist() == [0, 1, 2, 3]
+
+
 def test_one_of_a_million_ids_is_sent_once():
     """Its bytes lie in one memory, which every worker maps."""
     given = Same()

@@ -28,7 +28,7 @@ class Generator(Source):
 
     kind: Literal["generator"] = "generator"
     function: UserCode
-    samples: Annotated[int, Field(ge=2, lt=2**48, description="Of an epoch.")]
+    samples: Annotated[int, Field(ge=1, lt=2**48, description="Of an epoch.")]
 
     def make_index(self, table: ReadTable) -> Index:
         """There is nothing to list."""
@@ -53,25 +53,31 @@ class GeneratorReader:
         self._name, self._samples = name, samples
         self.columns: frozenset[str] = frozenset()
         self._yielded = _without_end(function, name)
-        self._first: dict[str, np.ndarray] | None = None  # until another one is asked for
+        self._peeked: dict[str, np.ndarray] | None = None  # and not given yet
 
     def __len__(self) -> int:
         return self._samples
 
     def model(self, sample_id: int) -> Spec:
         """Take the first sample as the model of all others."""
-        return spec_of(self.read(sample_id, frozenset()), self._name)
+        return spec_of(self.peek(), self._name)
+
+    def peek(self) -> dict[str, Any]:
+        """Return the next sample, which stays the next one."""
+        if self._peeked is None:
+            self._peeked = self._next()
+        return {name: value.copy() for name, value in self._peeked.items()}
 
     def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Return the next sample; opening a dataset reads the first one some times, which is still the next then."""
-        if sample_id == 0 and self._first is not None:
-            return {name: value.copy() for name, value in self._first.items()}
+        """Return the next sample, whatever number it is asked for by."""
+        sample, self._peeked = self._peeked or self._next(), None
+        return sample
+
+    def _next(self) -> dict[str, np.ndarray]:
         try:
-            sample = next(self._yielded)
+            return next(self._yielded)
         except StopIteration:
             raise DatasetError(f"{self._name} has ended, since it raised an error: open another stream") from None
-        self._first = {name: value.copy() for name, value in sample.items()} if sample_id == 0 else None
-        return sample
 
     def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Never called: there are no columns."""
