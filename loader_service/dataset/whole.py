@@ -6,6 +6,7 @@ for samples, this does for batches: their order, names for errors, others in the
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -137,6 +138,17 @@ class WholePlan:
     def doubts(self) -> list[str]:
         """Return what is wrong with the user's code, in sentences."""
         return self._batches.doubts()
+
+    def proof(self) -> str:
+        """Return the hash of the first batch, to compare with what another process makes; "" if it cannot be made."""
+        digest = hashlib.blake2b(digest_size=16)
+        try:
+            with globals_kept():
+                for name, array in self._batches.make(0, 0).items():
+                    digest.update(repr((name, array.shape, array.dtype.str)).encode() + array.tobytes())
+        except Exception:  # whoever wants it will be told
+            return ""
+        return digest.hexdigest()
 
     def _which(self, n: int) -> tuple[int, int]:
         """Return epoch and number of what stands in the place of batch `n`."""

@@ -189,7 +189,8 @@ class Worker:
         known = list(plan.ledger)
         for start in range(0, len(known), MOST_TOLD):
             self._link.send(SamplesKnown(plan.key, known[start : start + MOST_TOLD]))
-        self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs, plan.doubts()))
+        proof = plan.proof() if isinstance(plan, WholePlan) else ""
+        self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs, plan.doubts(), proof))
 
     def _fill(self, message: FillRows) -> None:
         dataset = self._datasets.get(message.dataset)

@@ -94,17 +94,28 @@ def test_what_a_model_gets_is_what_the_object_returns():
         assert next(stream.generator(inputs="x/noise", targets="y/0"))[0].dtype == np.float32
 
 
-class Slow(Batches):
+class Tells(Batches):
+    """Tells who made a batch, but for the first one, which would be told of."""
+
     def __getitem__(self, i):
         time.sleep(0.01)  # as reading would take
-        return super().__getitem__(i)
+        x, (ones, pids), weights = super().__getitem__(i)
+        return x, [ones, pids * (i > 0)], weights
 
 
 def test_all_workers_make_batches():
-    with loader_client.wrap(Slow(), workers=2) as stream:
+    with loader_client.wrap(Tells(), workers=2) as stream:
         pids = {int(batch["y/1"][0, 0]) for _ in range(5) for batch in stream}
 
-        assert pids == set(workers_of(stream._owned.address))
+        assert pids - {0} == set(workers_of(stream._owned.address))
+
+
+def test_a_batch_that_is_another_one_in_each_worker_is_found_out_by_two_of_them():
+    """It is the same each time that one process makes it: only another process can tell."""
+    with pytest.warns(DatasetWarning, match="in each worker, makes another batch"):
+        stream = loader_client.wrap(Batches(), workers=2)
+    with stream:
+        assert len({int(batch["y/1"][0, 0]) for _ in range(3) for batch in stream}) == 1
 
 
 def test_a_resumed_run_goes_on_with_the_same_batches():
