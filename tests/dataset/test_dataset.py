@@ -140,7 +140,7 @@ def test_a_second_process_opens_a_dataset_with_the_index_of_the_first(photos):
         ({"source": {}}, "source: 'kind' is missing; there are 'arrays', 'generator', 'image_folder'"),
         (
             {"source": {"kind": "parquet"}},
-            "source: there is no kind 'parquet'; there are 'arrays', 'generator', 'image_folder', 'npy_files'",
+            "source: there is no kind 'parquet'; there are 'arrays', 'generator', 'image_folder', 'keras', 'npy_files'",
         ),
         ({"source": {"kind": "image_folder"}}, "source.image_folder: 'path' is missing"),
         (
