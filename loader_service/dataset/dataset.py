@@ -23,7 +23,7 @@ from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuf
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
-from loader_service.dataset.objects import Carried, carry
+from loader_service.dataset.objects import Carried, carry, named_or_carried
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.generator import Generator
 from loader_service.dataset.sources.image_folder import ImageFolder
@@ -54,6 +54,11 @@ from loader_service.protocol.tables import TableRef, pack_strings
 PathLike = str | os.PathLike[str]
 Labels = Mapping[str, Any] | ArrayLike
 Model = TypeVar("Model", bound=BaseModel)
+MAP_ADVICE = 'write a function in a module, for example augment.py, and name it: "augment:noise"'
+SOURCE_ADVICE = (
+    "write a function in a module that makes it, for example waves in my_data.py, and name it: "
+    'Dataset.from_python("my_data:waves")'
+)
 KERAS_ADVICE = (
     "write a function in a module that makes it, for example make_training in my_classes.py, and name it: "
     'Dataset.from_keras("my_classes:make_training")'
@@ -134,12 +139,14 @@ class Dataset:
         return cls._of(Arrays, tables, fields=sources)
 
     @classmethod
-    def from_python(cls, attr: str | Callable[[], Any]) -> Dataset:
-        """Read your own source, named by import path: an object with `len()` and `[i]`, or what makes one.
+    def from_python(cls, attr: str | Any) -> Dataset:
+        """Read your own source: an object with `len()` and `[i]`, or what makes one.
 
-        `source[i]` returns a dict of arrays. It is imported in every worker.
+        `source[i]` returns a dict of arrays. It is named by import path, and imported in every worker. One that has no
+        import path is sent to the workers of a private daemon, and to no others.
         """
-        return cls._of(Python, attr=UserCode.of(attr))
+        tables: dict[str, np.ndarray] = {}
+        return cls._of(Python, tables, attr=named_or_carried(attr, "from_python", SOURCE_ADVICE, tables))
 
     @classmethod
     def from_generator(cls, function: str | Callable[[], Any], *, samples: int) -> Dataset:
@@ -150,10 +157,12 @@ class Dataset:
         the same batches for the same seed.
 
         Args:
-            function: The import path of the function that returns the generator.
+            function: Returns the generator; named, or given, as in `map`.
             samples: Of an epoch: a generator cannot tell.
         """
-        return cls._of(Generator, function=UserCode.of(function), samples=samples)
+        tables: dict[str, np.ndarray] = {}
+        code = named_or_carried(function, "from_generator", MAP_ADVICE, tables)
+        return cls._of(Generator, tables, function=code, samples=samples)
 
     @classmethod
     def from_keras(cls, sequence: str | Any, *, seed: int = 0) -> Dataset:
@@ -237,13 +246,16 @@ class Dataset:
     def map(self, function: str | Callable[..., dict[str, Any]]) -> Dataset:
         """Call your function on every sample: a dict of arrays in, a dict of arrays out.
 
-        It is named by import path, "augment:noise", or given where it is importable. An argument named `rng`
-        receives a `numpy.random.Generator` of this sample's own; `random` and `numpy.random` are seeded too.
+        It is named by import path, "augment:noise", or given. One that has no import path (a lambda, a function inside
+        a function, one of the script) is sent to the workers of a private daemon, and to no others. An argument named
+        `rng` receives a `numpy.random.Generator` of this sample's own; `random` and `numpy.random` are seeded too.
 
         Raises:
-            DatasetError: If workers could not import it: a lambda, a function inside a function, one of the script.
+            DatasetError: If there is no such module, or the function has no import path and cannot be pickled.
         """
-        return self._then(Map, function=UserCode.of(function))
+        tables = dict(self.tables)
+        step = self._then(Map, function=named_or_carried(function, "map", MAP_ADVICE, tables))
+        return replace(step, tables=tables)
 
     # -- rows that differ in length, and whole batches -------------------------------------------------------
 
@@ -301,7 +313,9 @@ class Dataset:
         All arrays have one row for each sample, in and out. The function is named as for `map`, and its random
         numbers are pinned in the same way. Of a shard, it sees that shard's rows.
         """
-        return self._finish(MapBatch, function=UserCode.of(function))
+        tables = dict(self.tables)
+        step = self._finish(MapBatch, function=named_or_carried(function, "map_batch", MAP_ADVICE, tables))
+        return replace(step, tables=tables)
 
     # -- order and batches -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
+from loader_service.dataset.objects import CODE_TAGS
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.generator import Generator
 from loader_service.dataset.sources.image_folder import ImageFolder
@@ -137,7 +138,8 @@ class Declaration(_Plain):
     def user_code(self) -> list[UserCode]:
         """Return every user module that the dataset names."""
         steps = (*self.transforms, *self.finish)
-        return self.source.user_code() + [step.function for step in steps if isinstance(step, UserFunction)]
+        own = [step.function for step in steps if isinstance(step, UserFunction)]
+        return self.source.user_code() + [code for code in own if isinstance(code, UserCode)]
 
     def hashed_code(self) -> list[tuple[str, str]]:
         """Return every user module that the dataset names, with the hash of its source as it is now."""
@@ -159,9 +161,9 @@ class Declaration(_Plain):
         return {
             "source": f"{self.source.kind} #{_hash(_lasting(plain['source']))}",
             "index": f"#{_hash(index)}",
-            "transforms": f"{kinds} #{_hash(plain['transforms'])}",
+            "transforms": f"{kinds} #{_hash(_lasting(plain['transforms']))}",
             **(
-                {"finish": f"{', '.join(step.kind for step in self.finish)} #{_hash(plain['finish'])}"}
+                {"finish": f"{', '.join(step.kind for step in self.finish)} #{_hash(_lasting(plain['finish']))}"}
                 if self.finish
                 else {}
             ),
@@ -211,7 +213,7 @@ def explain(error: ValidationError) -> str:
 
 
 def _at(path: Sequence[int | str], told: str) -> str:
-    return f"{'.'.join(str(part) for part in path)}: {told}".removeprefix(": ")
+    return f"{'.'.join(str(part) for part in path if part not in CODE_TAGS)}: {told}".removeprefix(": ")
 
 
 def _models(union: Any) -> tuple[type[BaseModel], ...]:

@@ -18,17 +18,23 @@ import sys
 from collections import ChainMap
 from pathlib import Path
 from types import CodeType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import cloudpickle
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag
+from pydantic.json_schema import SkipJsonSchema
 
-from loader_service.dataset.user_code import digest_of_own, file_and_line
+from loader_service.dataset.sources.source import ReadTable
+from loader_service.dataset.user_code import UserCode, digest_of_own, file_and_line
 from loader_service.protocol.errors import DatasetError, ProtocolError
 from loader_service.protocol.layout import ALIGNMENT, round_up
 from loader_service.protocol.tables import TableRef
 
+PRIVATELY = (
+    "Or start a daemon of your own, which takes it as it is: loader_client.connect(workers=N). This one is not your own"
+)
+CODE_TAGS = ("by name", "by bytes")  # stand in the places of pydantic's errors
 HEAD = 8  # bytes of its length
 SMALL = 4096  # bytes: smaller arrays stay in the pickle
 PLAIN = (str, bytes, int, float, tuple)
@@ -68,6 +74,46 @@ class Carried(BaseModel):
             raise DatasetError(f"{self.name} cannot be made again in a worker: {error!r}") from error
 
 
+def _kind_of_code(code: Any) -> str:
+    travels = isinstance(code, Carried) or (isinstance(code, dict) and "carried" in code)
+    return CODE_TAGS[1] if travels else CODE_TAGS[0]
+
+
+AnyCode = Annotated[
+    Annotated[UserCode, Tag(CODE_TAGS[0])] | SkipJsonSchema[Annotated[Carried, Tag(CODE_TAGS[1])]],
+    Discriminator(_kind_of_code),
+]
+
+
+def loaded(code: UserCode | Carried, table: ReadTable) -> Any:
+    """Return what users' code is, in a copy of one's own where it travels by its bytes."""
+    if isinstance(code, UserCode):
+        return code.load()
+    code.check(table(code.carried))
+    return code.load(table(code.carried, private=True))
+
+
+def named_or_carried(target: Any, what: str, advice: str, tables: dict[str, np.ndarray]) -> UserCode | Carried:
+    """Return how workers get `target`: by its import path, or, if it has none, by its bytes.
+
+    Args:
+        what: As in `carry`, and so is `advice`.
+        tables: Takes the bytes.
+    Raises:
+        DatasetError: If it is an import path that leads nowhere, or it cannot be pickled either.
+    """
+    try:
+        return UserCode.of(target)
+    except DatasetError as unnamed:
+        if isinstance(target, str):
+            raise
+        carried, packed = carry(target, what, advice)
+        tables[carried.carried.table] = packed
+        if not hasattr(target, "__qualname__"):
+            return carried
+        return carried.model_copy(update={"why": f"{what}: {str(unnamed).rstrip('.')}. {PRIVATELY}"})
+
+
 def carry(target: Any, what: str, advice: str, digest: str | None = None) -> tuple[Carried, np.ndarray]:
     """Return how an object travels, and its bytes.
 
@@ -85,10 +131,7 @@ def carry(target: Any, what: str, advice: str, digest: str | None = None) -> tup
         raise DatasetError(
             f"{what}: {name} cannot be sent to workers{_culprit(target)}: {error}. Have the workers make it: {advice}"
         ) from error
-    why = (
-        f"{what}: {name} has no import path, and travels to the workers of a private daemon only, as "
-        f"loader_client.connect(workers=N) starts one. For any other: {advice}"
-    )
+    why = f"{what}: {name} has no import path, so workers cannot find it: {advice}. {PRIVATELY}"
     if digest is None:
         digest = digest_of(target)
     return Carried(name=name, why=why, digest=digest, carried=TableRef.of(packed)), packed

@@ -40,7 +40,7 @@ from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
-from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
+from loader_service.dataset.transforms.map import Map, UserFunction, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
@@ -100,6 +100,10 @@ class Plan:
             step = "shuffle" if declaration.shuffle else "on_error"
             raise DatasetError(f"{declaration.source.kind}: live samples have no numbers: leave .{step}() out")
         self.declaration = declaration
+        functions = [step for step in (*declaration.transforms, *declaration.finish) if isinstance(step, UserFunction)]
+        for function in functions:
+            function.bind(table)
+        self._has_functions = bool(functions)
         try:
             self.index = declaration.source.make_index(table) if index is None else index
             self._reader: Reader = declaration.source.reader(self.index, table)
@@ -380,7 +384,7 @@ class Plan:
 
     def _compile(self, specs: list[Spec]) -> None:
         chain = self.declaration.transforms
-        self._runs_user_code = bool(self._seeds_source or self.declaration.user_code())
+        self._runs_user_code = self._seeds_source or self._has_functions
         varying = self._finisher.varying
         self._reads_rows = (
             not chain

@@ -256,6 +256,24 @@ def test_two_streams_over_a_generator_have_one_each():
             assert stream.take(0)["x"].tolist() == [0, 1, 2, 3]
 
 
+def test_a_lambda_runs_in_the_workers_of_a_private_daemon_and_of_no_other(start_daemon, address):
+    class Squares:
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            return {"x": np.float64(i * i)}
+
+    by = np.arange(100_000)
+    dataset = Dataset.from_python(Squares()).map(lambda sample: {"x": sample["x"] * by[3]}).batch(4)
+    with loader_client.connect(workers=2) as loader, loader.stream(dataset) as stream:
+        assert [batch["x"].tolist() for batch in stream] == [[3 * i * i for i in range(k, k + 4)] for k in (0, 4, 8)]
+
+    start_daemon("--workers", "1")
+    with loader_client.connect(address) as loader, pytest.raises(DatasetError, match="Or start a daemon of your own"):
+        loader.stream(dataset)
+
+
 def test_one_of_a_million_ids_is_sent_once():
     """Its bytes lie in one memory, which every worker maps."""
     given = Same()
@@ -280,7 +298,7 @@ def test_an_object_is_explained_to_those_who_join_a_daemon_before_anything_start
         loader.stream(Dataset.from_keras(Batches()))
 
     assert f"test_wrap.py, line {line})" in str(told.value)
-    assert str(told.value).endswith('name it: Dataset.from_keras("my_classes:make_training")')
+    assert 'name it: Dataset.from_keras("my_classes:make_training")' in str(told.value)
     assert "stream opened" not in daemon.end()
 
 
@@ -298,7 +316,7 @@ def test_a_daemon_takes_objects_from_nobody_but_its_owner():
             [sys.executable, "-c", script], input=pickle.dumps(dataset), capture_output=True, timeout=PATIENCE
         )
 
-    assert "has no import path, and travels to the workers of a private daemon only" in ran.stderr.decode()
+    assert "has no import path, so workers cannot find it" in ran.stderr.decode()
 
 
 def test_a_named_sequence_is_served_by_any_daemon(start_daemon, address):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from loader_service.dataset.collate import native, spec_of
+from loader_service.dataset.objects import AnyCode, loaded
 from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
@@ -27,7 +28,7 @@ class Generator(Source):
     live: ClassVar[bool] = True
 
     kind: Literal["generator"] = "generator"
-    function: UserCode
+    function: AnyCode
     samples: Annotated[int, Field(ge=1, lt=2**48, description="Of an epoch.")]
 
     def make_index(self, table: ReadTable) -> Index:
@@ -36,14 +37,14 @@ class Generator(Source):
 
     def reader(self, index: Index, table: ReadTable) -> GeneratorReader:
         """Begin, when the first sample is wanted."""
-        function = self.function.load()
+        function = loaded(self.function, table)
         if not callable(function):
             raise DatasetError(f"{self.function.name!r} is {type(function).__name__}, expected a function")
         return GeneratorReader(function, self.function.name, self.samples)
 
     def user_code(self) -> list[UserCode]:
         """Name the module."""
-        return [self.function]
+        return [self.function] if isinstance(self.function, UserCode) else []
 
 
 class GeneratorReader:

@@ -12,12 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.collate import native
 from loader_service.dataset.draws import stream_key
 from loader_service.dataset.naming import Naming
-from loader_service.dataset.objects import Carried, digest_of, pack, unpack
+from loader_service.dataset.objects import AnyCode, Carried, digest_of, pack, unpack
 from loader_service.dataset.purity import same
 from loader_service.dataset.replay import Replayed, length_of, seed_all
 from loader_service.dataset.sources.source import Index, ReadTable, Source
@@ -44,7 +43,7 @@ class KerasSequence(Source):
     whole: ClassVar[bool] = True
 
     kind: Literal["keras"] = "keras"
-    attr: UserCode | SkipJsonSchema[Carried]
+    attr: AnyCode
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Of all that is random in it.")] = 0
 
     def make_index(self, table: ReadTable) -> Index:
