@@ -191,6 +191,21 @@ def test_a_batch_that_is_none_or_of_another_shape_is_named_with_the_difference()
         assert stream.take(901).n == 901
 
 
+class Sentences(Batches):
+    """Each batch is padded to its longest sentence."""
+
+    def __getitem__(self, i):
+        return np.full((4, (5, 9, 12)[i % 3], 2), i, np.float32), np.arange(4)
+
+
+def test_batches_may_differ_in_length():
+    with loader_client.wrap(Sentences(), workers=2) as stream:
+        for batch in stream:
+            assert batch["x"].shape == (4, (5, 9, 12)[batch.n % 3], 2)
+            assert (batch["x"] == batch.n).all()
+        assert stream.spec["x"].shape == (None, 2)
+
+
 class HoldsTheGIL(Same):
     """Computes in C without letting go of the interpreter, as some libraries do."""
 

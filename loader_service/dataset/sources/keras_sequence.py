@@ -26,6 +26,7 @@ from loader_service.protocol.errors import DatasetError, SpecMismatch
 from loader_service.protocol.spec import FieldSpec
 from loader_service.protocol.structure import Structure, taken_apart
 
+SPARE = 2  # times the largest of the sizes that differ: there is room for that
 LOOKS = "looks"  # the index's entries: `Looks` as JSON,
 STATE = "state"  # and the hash of the object as the first epoch begins; none, if it cannot be pickled
 
@@ -97,7 +98,7 @@ class Looks(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     length: int  # batches of an epoch
-    rows: int  # of the largest batch that was looked at
+    rows: int  # that there is to be room for
     structure: Any
     spec: dict[str, FieldSpec]
     live: bool
@@ -159,7 +160,8 @@ def look_at(one: Replayed, other: Replayed, name: str) -> Looks:
     again, twins = batch_of(other, 0, first)
     others = [found for kind, found in made.values() if kind == structure]
     spec = {field: common([found[field] for found in others], field) for field in arrays}
-    rows = max(len(array) for found in others for array in found.values())
+    lengths = [max(map(len, found.values())) for found in others]
+    rows = max(lengths) * (SPARE if len(set(lengths[:-1])) > 1 or lengths[-1] > lengths[0] else 1)
     live = again != structure or not same(arrays, twins)
     return Looks(length=length, rows=rows, structure=structure, spec=spec, live=live)
 
@@ -196,7 +198,7 @@ def common(arrays: list[np.ndarray], name: str) -> FieldSpec:
     shapes = {array.shape[1:] for array in arrays if array.ndim == arrays[0].ndim}
     sizes = [set(axis) for axis in zip(*shapes, strict=True)]
     shape = tuple(None if len(axis) > 1 else min(axis) for axis in sizes)
-    return FieldSpec(shape, field.dtype, most=tuple(max(axis) for axis in sizes if len(axis) > 1))
+    return FieldSpec(shape, field.dtype, most=tuple(SPARE * max(axis) for axis in sizes if len(axis) > 1))
 
 
 def check(name: str, array: np.ndarray, field: FieldSpec) -> None:
