@@ -9,6 +9,7 @@ from loader_client.batch import Batch as Batch
 from loader_client.loader import Loader as Loader
 from loader_client.loader import connect as connect
 from loader_client.stream import Stream as Stream
+from loader_client.wrap import wrap as wrap
 from loader_service.protocol.errors import AddressError as AddressError
 from loader_service.protocol.errors import AddressInUse as AddressInUse
 from loader_service.protocol.errors import BackupError as BackupError
@@ -51,4 +52,5 @@ __all__ = [
     "StreamClosed",
     "Text",
     "connect",
+    "wrap",
 ]

@@ -81,9 +81,9 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         return _Length(loop)
 
     @property
-    def batch_size(self) -> int:
-        """Rows of a whole batch."""
-        return self._stream.batch_size
+    def batch_size(self) -> int | None:
+        """Rows of a whole batch; None where they are known only when it is made."""
+        return None if self._info.whole else self._stream.batch_size
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -101,8 +101,7 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
     @property
     def partial_batch_size(self) -> int | None:
         """Rows of an epoch's last batch, if it is short."""
-        rest = self._stream.rows(len(self._stream) - 1)
-        return rest if rest < self._stream.batch_size else None
+        return None if self._info.whole or self._stream.rows_of_all else self._stream.rows(len(self._stream) - 1)
 
     def on_epoch_begin(self) -> None:
         """A pass begins."""
@@ -120,15 +119,16 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
 
         loop = self._loop()
         weights = self._row_weights.spec if self._row_weights else None
-        return dataset_of(lambda: self._pass(loop), signature_of(self._stream, self._roles, weights))
+        roles = self._roles.without_lists()
+        return dataset_of(lambda: self._pass(loop, roles), signature_of(self._stream, roles, weights))
 
     def get_numpy_iterator(self) -> Iterator[Any]:
         """Return a pass as arrays."""
-        return self._pass(self._loop())
+        return self._pass(self._loop(), self._roles)
 
     def get_jax_iterator(self) -> Iterator[Any]:
         """Return a pass as arrays: JAX takes aligned ones as they are."""
-        return self._pass(self._loop())
+        return self._pass(self._loop(), self._roles)
 
     def get_torch_dataloader(self) -> Any:
         """Return a pass as torch tensors."""
@@ -141,7 +141,7 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         def tensor(array: np.ndarray) -> Any:
             return tensor_of(array).to(device, non_blocking=True)
 
-        return loader_of(lambda: self._pass(loop, tensor), loop.passes.longest)
+        return loader_of(lambda: self._pass(loop, self._roles, tensor), loop.passes.longest)
 
     # -- passes ----------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
             return Passes(self._info, self._steps, self._advance, rolling)
         return Passes(self._info, steps_per_epoch, self._advance, rolling, stride)
 
-    def _pass(self, loop: _Loop, pack: Any = lambda array: array) -> Iterator[Any]:
+    def _pass(self, loop: _Loop, roles: Roles, pack: Any = lambda array: array) -> Iterator[Any]:
         kept: list[NDArray[np.int64]] | None = None
         if loop.keeps_ids:
             self._ids = kept = []
@@ -183,7 +183,7 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
             if kept is not None and len(kept) < loop.passes.longest:
                 kept.append(batch.ids.copy())
             weights = self._row_weights(batch, loop.rows_per_sample(batch.n)) if self._row_weights else None
-            return self._roles.arrange(batch, pack, weights)
+            return roles.arrange(batch, pack, weights)
 
         return map(arrange, loop.batches())  # which keeps no batch alive, as a generator's variable would
 

@@ -17,6 +17,7 @@ from loader_service.protocol.address import Address
 from loader_service.protocol.errors import DatasetError, DatasetWarning, NoDaemon, StreamClosed
 from loader_service.protocol.messages import MOST_BATCHES, MOST_PREFETCH, MOST_WORKERS
 from loader_service.protocol.shard import WHOLE, Shard
+from loader_service.protocol.tables import carried_in
 
 if TYPE_CHECKING:
     from loader_service import Dataset
@@ -75,7 +76,18 @@ def connect(
             return Loader(Channel(Address.default(), reconnect=reconnect))
         except NoDaemon:
             pass
-    daemon = PrivateDaemon(**private)
+    return connect_privately(workers, memory=memory, task_timeout=task_timeout, reconnect=reconnect)
+
+
+def connect_privately(
+    workers: int | None,
+    *,
+    memory: str | int | None = None,
+    task_timeout: float | None = None,
+    reconnect: float = DEFAULT_RECONNECT,
+) -> Loader:
+    """Start a private daemon in any case; arguments are those of `connect`."""
+    daemon = PrivateDaemon(workers=workers, memory=memory, task_timeout=task_timeout)
     try:
         return Loader(Channel(daemon.address, reconnect=reconnect, restart=daemon.restart), daemon)
     except BaseException:
@@ -129,6 +141,9 @@ class Loader:
         if start != "latest" and not _is_whole(start, 0, MOST_BATCHES):
             raise ValueError(f'start is {start!r}, expected the number of a batch, from 0 on, or "latest"')
         part = _shard_of(shard)
+        if self._channel is not None and self._daemon is None and not isinstance(dataset, str):
+            for why in carried_in(dataset.to_dict()):
+                raise DatasetError(why)
         if self._channel is None:
             if isinstance(dataset, str):
                 raise DatasetError(f"{dataset!r}: names are served by a daemon; workers=0 needs the Dataset itself")

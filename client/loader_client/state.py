@@ -43,6 +43,7 @@ def number_in(state: Any, info: DatasetInfo, *, strict: bool) -> int:
     Raises:
         DatasetError: If it is no state of this dataset; says what is wrong with it, or what has changed.
     """
+    refuse_live(info)
     if not isinstance(state, dict):
         raise DatasetError(
             f"a state is a dict, as state_dict() returns it, and this is no state of a stream: {reprlib.repr(state)}"
@@ -67,6 +68,19 @@ def number_in(state: Any, info: DatasetInfo, *, strict: bool) -> int:
             f"or go on with batch {n} of this one: load_state_dict(state, strict=False)"
         )
     return n
+
+
+def refuse_live(info: DatasetInfo) -> None:
+    """See to it that a stream can be resumed.
+
+    Raises:
+        DatasetError: If its dataset is read live.
+    """
+    if info.live:
+        raise DatasetError(
+            "this dataset is read live, so there is no batch to go on with: what it gives next depends on all that it "
+            "gave before. Only a source that is read by index can be resumed: from_python, from_keras, from_files"
+        )
 
 
 def difference(state: dict[str, Any], info: DatasetInfo) -> str:

@@ -7,13 +7,14 @@ import threading
 import weakref
 from collections.abc import Iterator
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from loader_client.batch import Batch
 from loader_client.passes import Position
 from loader_client.replaced import tell_since
 from loader_client.roles import Names, Roles
-from loader_client.state import number_in, state_of
+from loader_client.state import number_in, refuse_live, state_of
 from loader_client.supply import Cycle, Supply
 from loader_service.protocol.errors import StreamClosed
 from loader_service.protocol.ledger import BadSample
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 CLOSED = "the stream was closed: open another with loader.stream(dataset)"
 
 
+class Closeable(Protocol):
+    """Something to be closed."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class Stream:
     """Batches of one dataset, in order.
 
@@ -42,6 +50,7 @@ class Stream:
         self._position = Position()
         self.fed: Roles | None = None  # what Keras' latest loop takes of it
         self._closed: str | None = None  # why
+        self._owned: Closeable | None = None
         self._turn = threading.RLock()  # several threads on one stream get a batch each
         weakref.finalize(self, supply.close).atexit = False
 
@@ -65,6 +74,12 @@ class Stream:
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included."""
         return len(self._supply.shard.of(self._supply.info.rows(n)))
+
+    @property
+    def rows_of_all(self) -> int | None:
+        """How many rows every batch has; None where that differs."""
+        alike = not self._supply.info.whole and self.rows(len(self) - 1) == self.batch_size
+        return self.batch_size if alike else None
 
     @property
     def samples(self) -> int:
@@ -153,7 +168,7 @@ class Stream:
         """
         from loader_client.tensorflow_adapter import dataset_of, signature_of, tensor_of
 
-        roles = self.roles(inputs, targets, weights)
+        roles = self.roles(inputs, targets, weights).without_lists()
         return dataset_of(
             lambda: (roles.arrange(batch, tensor_of) for batch in self), signature_of(self, roles), len(self)
         )
@@ -217,7 +232,12 @@ class Stream:
         self._position = Position(n, broken_off, done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the stream's state: plain JSON, some hundred bytes at any batch."""
+        """Return the stream's state: plain JSON, some hundred bytes at any batch.
+
+        Raises:
+            DatasetError: If the dataset is read live.
+        """
+        refuse_live(self._supply.info)
         ledger = {"ledger": self._supply.ledger.hash} if len(self._supply.ledger) else {}
         return {**state_of(self._supply.info, self.cursor), **ledger}
 
@@ -266,6 +286,20 @@ class Stream:
         if self._closed is None:
             self._closed = why
             self._supply.close()
+            if self._owned is not None:
+                self._owned.close()
+
+    def own(self, connection: Closeable) -> None:
+        """Close the connection that this stream was opened over together with it."""
+        self._owned = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class _Epoch(Iterator[Batch]):

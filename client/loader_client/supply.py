@@ -233,7 +233,7 @@ class SharedSupply:
         """The daemon has opened the stream; if it died meanwhile, it is another daemon, or another dataset."""
         known, self._opened = self._opened, opened
         self._awaits_opening = False
-        if known is not None and opened.info.key != known.info.key:
+        if known is not None and opened.info.key != known.info.key and not opened.info.live:
             self._failure = DatasetError(
                 "the daemon has died and come back, and the dataset is another one now: its files, or the code that "
                 f"it names, have changed (key {known.info.key!r}, now {opened.info.key!r}). Open a new stream."

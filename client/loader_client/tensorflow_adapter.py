@@ -35,8 +35,7 @@ def signature_of(stream: Stream, roles: Roles, weights: FieldSpec | None = None)
     Args:
         weights: Of what stands in for the field of weights.
     """
-    last = stream.rows(len(stream) - 1)
-    rows = last if last == stream.batch_size else None
+    rows = stream.rows_of_all
     return roles.arrange(stream.spec, lambda field: _spec_of(field, rows), weights)
 
 

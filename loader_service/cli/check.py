@@ -25,6 +25,7 @@ from loader_service.config import load_config
 from loader_service.daemon.__main__ import named_datasets
 from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.declaration import Declaration
+from loader_service.dataset.plan import Plan
 from loader_service.dataset.user_code import explained
 from loader_service.protocol.errors import ConfigError, LoaderError, nearest
 from loader_service.protocol.spec import FieldSpec, describe
@@ -93,7 +94,8 @@ def _open(declaration: Declaration) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         plan = Dataset(declaration).plan
-        plan.fill(0, 0, 1, plan.empty_rows(1))
+        if isinstance(plan, Plan):
+            plan.fill(0, 0, 1, plan.empty_rows(1))
     except Exception as error:
         return _wrong(explained(error))
     told = _describe(plan.samples, plan.batch_size, plan.batches_per_epoch, plan.spec)
@@ -123,8 +125,7 @@ def _scan(
     """Make the first epoch, as a training would, with bad samples replaced: so that all of them are found."""
     began = time.perf_counter()
     scanned = Dataset(declaration).on_error("replace", most=1)
-    assert declaration.batch is not None, "a config's datasets have one"
-    if declaration.batch.remainder == "drop":
+    if declaration.batch is not None and declaration.batch.remainder == "drop":
         scanned = scanned.batch(declaration.batch.size)
     told: dict[str, Any] = {}
     stream = None

@@ -51,7 +51,8 @@ async def _serve(
     datasets: Mapping[str, Declaration],
     owner: int | None,
 ) -> None:
-    daemon = Daemon(address, settings, {name: declaration.to_plain() for name, declaration in datasets.items()})
+    named = {name: declaration.to_plain() for name, declaration in datasets.items()}
+    daemon = Daemon(address, settings, named, owner=owner)
     if owner is not None:
         _end_with(owner, daemon)
     await daemon.run(

@@ -46,7 +46,7 @@ from loader_service.protocol.messages import (
     StreamFailed,
 )
 from loader_service.protocol.shard import layout_of
-from loader_service.protocol.tables import TableStore, tables_in
+from loader_service.protocol.tables import TableStore, carried_in, tables_in
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +68,13 @@ class Clients:
         *,
         status: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
+        owner: int | None = None,
     ) -> None:
+        """Begin with nobody; objects that travel as pickles are taken from the process `owner` alone."""
         self.memory_limit = memory_limit
         self.served: dict[int, Served] = {}  # by dataset number
         self._named = named  # datasets of the config, in plain form
+        self._owner = owner
         self._router, self._tables, self._status, self._stop = router, tables, status, stop
         self._loop = asyncio.get_running_loop()
         self._ledgers = Ledgers(grown=self._replace)
@@ -279,7 +282,8 @@ class Clients:
         opening = self._openings.pop(opened.dataset)
         self._forget_tables_soon()
         wanted = (opened.info.key, opening.shard)
-        known = next((served for served in self.served.values() if (served.info.key, served.shard) == wanted), None)
+        readers = (served for served in self.served.values() if (served.info.key, served.shard) == wanted)
+        known = None if opened.info.live else next(readers, None)
         if known is not None and (timer := self._closing.pop(known.number, None)) is not None:
             timer.cancel()
         try:
@@ -330,6 +334,9 @@ class Clients:
                 raise ProtocolError(f"stream {message.stream} is open already")
             if sum(other[0] == identity for other in (*self._streams, *waiting)) >= MOST_OPEN:
                 raise ProtocolError(f"{MOST_OPEN} streams are open over one connection: close some")
+            for why in carried_in(declaration):
+                if client.pid != self._owner:
+                    raise DatasetError(why)
             self._door.drain(client)
             if identity not in self._clients:
                 return  # it has died since it asked

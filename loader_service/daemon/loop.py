@@ -40,8 +40,12 @@ MOST_TABLES = 1024  # that one peer may hand over before it says what they are f
 class Daemon:
     """One daemon."""
 
-    def __init__(self, address: Address, settings: Settings, datasets: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, address: Address, settings: Settings, datasets: dict[str, dict[str, Any]], *, owner: int | None = None
+    ) -> None:
+        """Serve `datasets` by name; with `owner`, be that process' private daemon."""
         self.address = address
+        self._owner = owner
         self.datasets = datasets  # by name, in plain form
         self.memory_limit = settings.memory or default_limit()
         self._settings = settings
@@ -78,6 +82,7 @@ class Daemon:
                 self.datasets,
                 status=lambda: status_of(self),
                 stop=self.stop,
+                owner=self._owner,
             )
             ending.callback(self.clients.close)
             door = Door(self.address, welcome=self._welcome, packet=self._handed_over, gone=self._gone)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from loader_service.config import Settings
@@ -19,6 +19,8 @@ from loader_service.daemon.datasets import Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.memory import mebibytes
 from loader_service.daemon.router import Router
+from loader_service.dataset.declaration import kind_of
+from loader_service.dataset.sources.keras_sequence import IMPURE, KerasSequence
 from loader_service.machine import most_descriptors, private_memory
 from loader_service.pool.engine import Ended, LocalEngine, Started
 from loader_service.pool.roster import Roster, WorkerState
@@ -115,6 +117,9 @@ class _Opening:
     """A dataset that waits for a worker to open it; `ends` says how those ended that died over it.
 
     That is what its first sample is blamed for, at first: it is left alone then, as one that cannot be made.
+
+    Where the user's own code makes whole batches, a second worker opens it at the same time: `found` is what the first
+    of them says, until the other says the same, or something else.
     """
 
     declaration: dict[str, Any]
@@ -122,6 +127,8 @@ class _Opening:
     worker: int | None = None
     ends: list[str] = field(default_factory=list)
     blame: str = ""
+    twin: int | None = None  # the second worker
+    found: tuple[int, DatasetOpened] | None = None  # who of them has said it, and what
 
 
 class Workers:
@@ -188,6 +195,8 @@ class Workers:
     def serve(self, served: Served) -> None:
         """Rows of this dataset may be asked for from now on."""
         self._served[served.number] = served
+        if served.info.live:
+            self.scheduler.pin(served.number)
 
     def fill(self, dataset: int, slot: int, n: int) -> None:
         """Have batch `n` of a dataset made in a slot."""
@@ -344,22 +353,49 @@ class Workers:
             load = self.scheduler.load()
             if opening.worker is not None or not load:
                 continue
-            opening.worker = min(load, key=lambda number: (load[number], number))
-            worker = self._workers[opening.worker]
-            self._hand_tables(worker, set(tables_in(opening.declaration)))
-            worker.datasets.add(dataset)
-            self.scheduler.worker_opens(opening.worker)
-            told = OpenDataset(dataset, opening.declaration, {}, opening.shard, "", blame=opening.blame)
-            self._send(opening.worker, told)
+            idlest = sorted(load, key=lambda number: (load[number], number))
+            opening.worker = idlest[0]
+            self._have_opened(dataset, opening, opening.worker)
+            if _makes_whole_batches(opening.declaration) and len(idlest) > 1 and not opening.ends:
+                opening.twin = idlest[1]
+                self._have_opened(dataset, opening, opening.twin)
+
+    def _have_opened(self, dataset: int, opening: _Opening, number: int) -> None:
+        worker = self._workers[number]
+        self._hand_tables(worker, set(tables_in(opening.declaration)))
+        worker.datasets.add(dataset)
+        self.scheduler.worker_opens(number)
+        self._send(number, OpenDataset(dataset, opening.declaration, {}, opening.shard, "", blame=opening.blame))
 
     def _dataset_opened(self, worker: int, opened: DatasetOpened) -> None:
-        wanted = self._openings.pop(opened.dataset, None)
-        if wanted is not None:
+        opening = self._openings.get(opened.dataset)
+        if opening is not None and opening.twin is not None and opening.found is None:
+            opening.found = (worker, opened)
+            return
+        if opening is not None and opening.found is not None:
+            opened = _both_say(opening.found[1], opened)
+        self._conclude(opened)
+
+    def _conclude(self, opened: DatasetOpened) -> None:
+        """A dataset is what this says."""
+        if self._openings.pop(opened.dataset, None) is not None:
             self._listener.dataset_opened(opened)
-        if opened.dataset not in self._served:  # nobody waits any more, or its key is served under another number
-            self._workers[worker].datasets.discard(opened.dataset)
-            self._send(worker, CloseDataset(opened.dataset))
-        self._workers[worker].peer.tables.clear()
+        for number, worker in self._workers.items():
+            if opened.dataset not in worker.datasets:
+                continue
+            if opened.dataset not in self._served:  # nobody waits any more, or its key is served under another number
+                worker.datasets.discard(opened.dataset)
+                self._send(number, CloseDataset(opened.dataset))
+            worker.peer.tables.clear()
+
+    def _one_is_left(self, opening: _Opening, lost: int) -> None:
+        """One of the two workers that open a dataset has died: what the other says goes."""
+        opening.worker = opening.twin if opening.worker == lost else opening.worker
+        opening.twin = None
+        if opening.found is not None and opening.found[0] == lost:
+            opening.found = None
+        elif opening.found is not None:
+            self._conclude(opening.found[1])
 
     # -- workers come and go ---------------------------------------------------------------------------------
 
@@ -419,7 +455,9 @@ class Workers:
         level = logging.INFO if member.state is WorkerState.RETIRING else logging.WARNING
         log.log(level, "worker %d (pid %s) %s", fact.worker, member.pid, how)
         for dataset, opening in list(self._openings.items()):
-            if opening.worker == fact.worker:
+            if opening.twin is not None and fact.worker in (opening.worker, opening.twin):
+                self._one_is_left(opening, fact.worker)
+            elif opening.worker == fact.worker:
                 opening.worker = None
                 opening.ends.append(how)
                 own = [end for end in opening.ends if end not in FROM_OUTSIDE]
@@ -453,3 +491,16 @@ class Workers:
         for worker in self.scheduler.dismissable():
             if worker in self._workers:
                 self._send(worker, Leave())
+
+
+def _makes_whole_batches(declaration: dict[str, Any]) -> bool:
+    source = declaration.get("source")
+    return isinstance(source, dict) and source.get("kind") == kind_of(KerasSequence)
+
+
+def _both_say(one: DatasetOpened, other: DatasetOpened) -> DatasetOpened:
+    """Return what a dataset is that two workers have opened: if they make other batches, it can only be read live."""
+    if one.proof == other.proof or other.info.live:
+        return other
+    told = IMPURE.format(name="the Sequence, in each worker,")
+    return replace(other, info=replace(other.info, live=True), doubts=[told])

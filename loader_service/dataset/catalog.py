@@ -28,7 +28,7 @@ def declare_all(datasets: Mapping[str, Any], config: Path) -> dict[str, Declarat
             if not isinstance(plain, dict):
                 raise DatasetError(f"expected a table with a source, got {plain!r}")
             declared[name] = Declaration.from_plain(_beside(plain, base))
-            if declared[name].batch is None:
+            if declared[name].batch is None and not declared[name].source.whole:
                 raise DatasetError("batch is missing, for example batch = { size = 64 }")
         except DatasetError as error:
             raise ConfigError(f"config {str(config)!r}: datasets.{name}: {error}") from error
@@ -59,8 +59,9 @@ def _absolute_source(source: dict[str, Any], base: Path) -> dict[str, Any]:
     for name in ("path", "root", "x", "y", "lengths", "fields"):
         if source.get(name) is not None:
             changed[name] = _absolute(source[name], base)
-    if isinstance(source.get("attr"), str):
-        changed["attr"] = _user_code(source["attr"], base)
+    for option in ("attr", "function"):
+        if isinstance(source.get(option), str):
+            changed[option] = _user_code(source[option], base)
     if isinstance(source.get("parts"), list):
         changed["parts"] = [_beside(part, base) if isinstance(part, dict) else part for part in source["parts"]]
     return changed

@@ -24,7 +24,7 @@ from loader_service.dataset.declaration import Batch, Declaration, OnError, Part
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
-from loader_service.dataset.plan import Plan
+from loader_service.dataset.objects import Carried, carry, named_or_carried
 from loader_service.dataset.selection.drawn import Balanced, Weighted, check_weights
 from loader_service.dataset.selection.filter import Filter
 from loader_service.dataset.selection.runs import Skip, Take
@@ -32,8 +32,10 @@ from loader_service.dataset.selection.split import Split
 from loader_service.dataset.selection.step import SelectionStep
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.files import Files, declare_files
+from loader_service.dataset.sources.generator import Generator
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.joined import Concat, Mix
+from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
 from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.parts import Where, declare_parts
@@ -58,6 +60,7 @@ from loader_service.dataset.transforms.patch import RandomPatch
 from loader_service.dataset.transforms.transform import Transform
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
 from loader_service.dataset.user_code import UserCode
+from loader_service.dataset.whole import AnyPlan, open_plan
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import IDS
 from loader_service.protocol.ragged import Ragged, assembled
@@ -68,6 +71,15 @@ PathLike = str | os.PathLike[str]
 Labels = Mapping[str, Any] | ArrayLike
 ManyArrays = ArrayLike | PathLike | Sequence[PathLike]  # one array or several, in memory or in files
 Model = TypeVar("Model", bound=BaseModel)
+MAP_ADVICE = 'write a function in a module, for example augment.py, and name it: "augment:noise"'
+SOURCE_ADVICE = (
+    "write a function in a module that makes it, for example waves in my_data.py, and name it: "
+    'Dataset.from_python("my_data:waves")'
+)
+KERAS_ADVICE = (
+    "write a function in a module that makes it, for example make_training in my_classes.py, and name it: "
+    'Dataset.from_keras("my_classes:make_training")'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,13 +244,51 @@ class Dataset:
         return cls._of(Arrays, tables, fields=sources)
 
     @classmethod
-    def from_python(cls, attr: str | Callable[[], Any]) -> Dataset:
-        """Read your own source, named by import path: an object with `len()` and `[i]`, or what makes one.
+    def from_python(cls, attr: str | Any) -> Dataset:
+        """Read your own source: an object with `len()` and `[i]`, or what makes one.
 
         `source[i]` returns a dict of arrays; or a tuple (x, y) or (x, y, weight), as those made for PyTorch do. It is
-        imported in every worker.
+        named by import path, and imported in every worker. One that has no import path is sent to the workers of a
+        private daemon, and to no others.
         """
-        return cls._of(Python, attr=UserCode.of(attr))
+        tables: dict[str, np.ndarray] = {}
+        return cls._of(Python, tables, attr=named_or_carried(attr, "from_python", SOURCE_ADVICE, tables))
+
+    @classmethod
+    def from_generator(cls, function: str | Callable[[], Any], *, samples: int) -> Dataset:
+        """Read a plain Python generator, live: what it yields next is the next sample.
+
+        A sample is a dict of arrays, or (x, y). One worker runs the generator; where it ends, or the worker dies, it
+        is begun anew. Given up is what only sources have that are read by number: resuming, sharing, shuffling, shards,
+        the same batches for the same seed.
+
+        Args:
+            function: Returns the generator; named, or given, as in `map`.
+            samples: Of an epoch: a generator cannot tell.
+        """
+        tables: dict[str, np.ndarray] = {}
+        code = named_or_carried(function, "from_generator", MAP_ADVICE, tables)
+        return cls._of(Generator, tables, function=code, samples=samples)
+
+    @classmethod
+    def from_keras(cls, sequence: str | Any, *, seed: int = 0) -> Dataset:
+        """Read a `keras.utils.PyDataset` (or `Sequence`) as it is: its items are the batches.
+
+        Its `__getitem__` runs in the workers; `fit` gets the structure, shapes and dtypes that it returns. Before each
+        epoch, its `on_epoch_end` and `on_epoch_begin` are called, as Keras does.
+
+        Args:
+            sequence: An import path, "my_classes:make_training": of the object, or of a class or function that makes
+                one. Or the object itself, which only a private daemon's workers can take.
+            seed: Of all that is random in it: `random`, `numpy.random`, and generators in its attributes.
+        Raises:
+            DatasetError: If the object cannot be pickled: names the attribute that is the reason.
+        """
+        if isinstance(sequence, str):
+            return cls._of(KerasSequence, attr=UserCode.of(sequence), seed=seed)
+        # What it is as the first epoch begins tells the key: its order now may be another in each run.
+        carried, packed = carry(sequence, "from_keras", KERAS_ADVICE, digest="")
+        return cls._of(KerasSequence, {carried.carried.table: packed}, attr=carried, seed=seed)
 
     @classmethod
     def from_series(
@@ -413,13 +463,16 @@ class Dataset:
     def map(self, function: str | Callable[..., dict[str, Any]]) -> Dataset:
         """Call your function on every sample: a dict of arrays in, a dict of arrays out.
 
-        It is named by import path, "augment:noise", or given where it is importable. An argument named `rng`
-        receives a `numpy.random.Generator` of this sample's own; `random` and `numpy.random` are seeded too.
+        It is named by import path, "augment:noise", or given. One that has no import path (a lambda, a function inside
+        a function, one of the script) is sent to the workers of a private daemon, and to no others. An argument named
+        `rng` receives a `numpy.random.Generator` of this sample's own; `random` and `numpy.random` are seeded too.
 
         Raises:
-            DatasetError: If workers could not import it: a lambda, a function inside a function, one of the script.
+            DatasetError: If there is no such module, or the function has no import path and cannot be pickled.
         """
-        return self._then(Map, function=UserCode.of(function))
+        tables = dict(self.tables)
+        step = self._then(Map, function=named_or_carried(function, "map", MAP_ADVICE, tables))
+        return replace(step, tables=tables)
 
     # -- rows that differ in length, and whole batches -------------------------------------------------------
 
@@ -483,7 +536,9 @@ class Dataset:
         All arrays have one row for each sample, in and out. The function is named as for `map`, and its random
         numbers are pinned in the same way. Of a shard, it sees that shard's rows.
         """
-        return self._finish(MapBatch, function=UserCode.of(function))
+        tables = dict(self.tables)
+        step = self._finish(MapBatch, function=named_or_carried(function, "map_batch", MAP_ADVICE, tables))
+        return replace(step, tables=tables)
 
     # -- which samples ---------------------------------------------------------------------------------------
 
@@ -638,6 +693,8 @@ class Dataset:
         Raises:
             DatasetError: If they are too many or too few, of another size, or not in the order of the patches.
         """
+        if not isinstance(self.plan, Plan):
+            raise DatasetError(f"stitch: the dataset reads {self.declaration.source.kind}, which has no patches")
         return stitch(self.plan, predictions)
 
     def names(self, ids: ArrayLike | None = None) -> list[str]:
@@ -647,12 +704,12 @@ class Dataset:
             ids: As `batch.ids` has them; -1, which is padding, has the name "". All samples, in the order of the
                 source, where None.
         """
-        return self.plan.names(np.arange(self.samples) if ids is None else np.asarray(ids))
+        return self.plan.names(None if ids is None else np.asarray(ids))
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> AnyPlan:
         """The dataset opened in this process."""
-        return Plan(self.declaration, self._table)
+        return open_plan(self.declaration, self._table)
 
     def to_dict(self) -> dict[str, Any]:
         """Return its plain form: what the config file holds, and messages carry. Arrays appear as hashes."""
@@ -683,14 +740,16 @@ class Dataset:
         made: Any = _checked(source, **options)
         return cls(Declaration(source=made), tables or {})
 
-    def _table(self, ref: TableRef) -> np.ndarray:
-        """Return an array that the declaration names: read-only, as workers see it."""
+    def _table(self, ref: TableRef, *, private: bool = False) -> np.ndarray:
+        """Return an array that the declaration names: read-only, as workers see it; or a copy of one's own."""
         if ref.table not in self.tables:
             raise DatasetError(
                 "the dataset reads arrays in memory, which its plain form names by their hash only: "
                 "give them to from_dict, as `tables`"
             )
         array = self.tables[ref.table].view()
+        if private:
+            return array.copy()
         array.flags.writeable = False
         return array
 
@@ -779,7 +838,7 @@ def _shown_value(value: Any) -> str:
         return f"{value.dtype} {value.shape}"
     if isinstance(value, RaggedRef):
         return f"rows of {_shown_value(value.values)}"
-    if isinstance(value, UserCode):
+    if isinstance(value, UserCode | Carried):
         return repr(value.name)
     if isinstance(value, tuple) and any(isinstance(part, Part) for part in value):
         return f"[{', '.join(map(_shown_part, value))}]"

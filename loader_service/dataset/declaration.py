@@ -13,14 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from loader_service.dataset.buckets import Buckets
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
+from loader_service.dataset.objects import CODE_TAGS
 from loader_service.dataset.selection.drawn import Balanced, Weighted
 from loader_service.dataset.selection.filter import Filter
 from loader_service.dataset.selection.runs import Skip, Take
 from loader_service.dataset.selection.split import Split
 from loader_service.dataset.sources.arrays import Arrays
 from loader_service.dataset.sources.files import Files
+from loader_service.dataset.sources.generator import Generator
 from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.joined import Concat, Mix
+from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles
 from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.patches import Patches
@@ -38,7 +41,20 @@ from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
 AnySource = Annotated[
-    ImageFolder | NpyFiles | Files | Table | PairedFiles | Arrays | Python | Series | Volumes | Patches | Concat | Mix,
+    ImageFolder
+    | NpyFiles
+    | Files
+    | Table
+    | PairedFiles
+    | Arrays
+    | Python
+    | Series
+    | Volumes
+    | Patches
+    | KerasSequence
+    | Generator
+    | Concat
+    | Mix,
     Field(discriminator="kind"),
 ]
 AnyTransform = Annotated[
@@ -147,8 +163,9 @@ class Part(_Plain):
 
     def user_code(self) -> list[UserCode]:
         """Return every user module that is named."""
-        mapped = [step.function for step in self.transforms if isinstance(step, UserFunction)]
-        return [*self.source.user_code(), *mapped, *(code for step in self.select for code in step.user_code())]
+        mapped = (step.function for step in self.transforms if isinstance(step, UserFunction))
+        named = [code for code in mapped if isinstance(code, UserCode)]
+        return [*self.source.user_code(), *named, *(code for step in self.select for code in step.user_code())]
 
 
 for _joined in (Concat, Mix):
@@ -170,6 +187,11 @@ class Declaration(Part):
     def _unsaid(cls, said: OnError | None) -> OnError | None:
         """Leave the default away: a dataset that says it is no other than one that does not."""
         return None if said is not None and said.policy == "raise" else said
+
+    def steps_by_number(self) -> list[str]:
+        """Return the steps that need samples to have numbers."""
+        said = {"shuffle": self.shuffle, "bucket_by_length": self.bucket_by_length, "on_error": self.on_error}
+        return [*(step.kind for step in self.select), *(name for name, what in said.items() if what is not None)]
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Declaration:
@@ -197,7 +219,8 @@ class Declaration(Part):
 
     def user_code(self) -> list[UserCode]:
         """Return every user module that the dataset names."""
-        return super().user_code() + [step.function for step in self.finish if isinstance(step, UserFunction)]
+        own = [step.function for step in self.finish if isinstance(step, UserFunction)]
+        return super().user_code() + [code for code in own if isinstance(code, UserCode)]
 
     def hashed_code(self) -> list[tuple[str, str]]:
         """Return every user module that the dataset names, with the hash of its source as it is now."""
@@ -205,7 +228,7 @@ class Declaration(Part):
 
     def key(self, index: dict[str, str], code: list[tuple[str, str]]) -> str:
         """Return the dataset's key; `index` holds the hash of each array of the source's index."""
-        return _hash([self.to_plain(), index, [digest for _, digest in code]], 16)
+        return _hash([_lasting(self.to_plain()), index, [digest for _, digest in code]], 16)
 
     def parts(self, index: dict[str, str], code: list[tuple[str, str]]) -> dict[str, str]:
         """Return what the key is made of, as `DatasetInfo.parts` tells it; some 300 characters at most."""
@@ -214,11 +237,11 @@ class Declaration(Part):
         if len("".join(modules)) > MAX_TOLD:
             modules = {"code": f"#{_hash(modules)}"}
         return {
-            "source": f"{self.source.kind} #{_hash(plain['source'])}",
+            "source": f"{self.source.kind} #{_hash(_lasting(plain['source']))}",
             "index": f"#{_hash(index)}",
-            "transforms": f"{_kinds(self.transforms, 'none')} #{_hash(plain['transforms'])}",
+            "transforms": f"{_kinds(self.transforms, 'none')} #{_hash(_lasting(plain['transforms']))}",
             "selection": f"{_kinds(self.select, 'all samples')} #{_hash(plain['select'])}",
-            **({"finish": f"{_kinds(self.finish, 'none')} #{_hash(plain['finish'])}"} if self.finish else {}),
+            **({"finish": f"{_kinds(self.finish, '')} #{_hash(_lasting(plain['finish']))}"} if self.finish else {}),
             "order": f"seed {self.shuffle.seed}" if self.shuffle else "not shuffled",
             **({"buckets": f"#{_hash(plain['bucket_by_length'])}"} if self.bucket_by_length else {}),
             "batch": f"{self.batch.size} rows, {self.batch.remainder}" if self.batch else "none",
@@ -230,6 +253,13 @@ class Declaration(Part):
 def _kinds(steps: Sequence[AnyTransform | AnySelection | AnyFinish], none: str) -> str:
     kinds = ", ".join(step.kind for step in steps) or none
     return kinds if len(kinds) <= MAX_TOLD else f"{len(steps)} of them"
+
+
+def _lasting(plain: Any) -> Any:
+    """Return plain data without what is another in each run: of objects that travel, their digest alone is left."""
+    if isinstance(plain, dict):
+        return plain["digest"] if "carried" in plain else {key: _lasting(value) for key, value in plain.items()}
+    return [_lasting(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def _hash(plain: Any, nbytes: int = 4) -> str:
@@ -266,7 +296,7 @@ def explain(error: ValidationError) -> str:
 
 
 def _at(path: Sequence[int | str], told: str) -> str:
-    return f"{'.'.join(str(part) for part in path)}: {told}".removeprefix(": ")
+    return f"{'.'.join(str(part) for part in path if part not in CODE_TAGS)}: {told}".removeprefix(": ")
 
 
 def _models(union: Any) -> tuple[type[BaseModel], ...]:

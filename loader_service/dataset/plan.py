@@ -34,20 +34,22 @@ from loader_service.dataset.declaration import Batch, Declaration
 from loader_service.dataset.draws import stream_key, uniforms
 from loader_service.dataset.finish.finisher import Finisher
 from loader_service.dataset.finish.step import Lengths, Room
+from loader_service.dataset.naming import Naming
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.parts import Parts
 from loader_service.dataset.purity import doubts, same
 from loader_service.dataset.selection.opening import make_index, select
 from loader_service.dataset.selection.runs import Skip
 from loader_service.dataset.sources.arrays import ArraysReader
+from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.joined import JoinedReader, Leaf
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable, as_sub_index, sub_index
-from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
+from loader_service.dataset.transforms.map import Map, UserFunction, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
-from loader_service.protocol.errors import DatasetError, LoaderError, SampleError, SpecMismatch
+from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
-from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about, sample_of
+from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about
 from loader_service.protocol.nesting import SEPARATOR
 from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
@@ -101,7 +103,13 @@ class Plan:
         """
         if declaration.batch is None:
             raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
+        if declaration.source.live and (steps := declaration.steps_by_number()):
+            raise DatasetError(f"{declaration.source.kind}: live samples have no numbers: leave .{steps[0]}() out")
         self.declaration = declaration
+        functions = [step for step in (*declaration.transforms, *declaration.finish) if isinstance(step, UserFunction)]
+        for function in functions:
+            function.bind(table)
+        self._has_functions = bool(functions)
         try:
             self.index = make_index(declaration, table) if index is None else index
             self._reader: Reader = declaration.source.reader(self.index, table)
@@ -168,6 +176,7 @@ class Plan:
             class_names=self.class_names,
             remainder=self._remainder,
             short=self.short,
+            live=self.declaration.source.live,
             stage=self._finisher.stage,
             most_replaced=self._bad.most,
             parts=self.parts,
@@ -285,11 +294,13 @@ class Plan:
         made = {**out, **made}
         return {name: made[name] for name in arrays_of({**self.spec, IDS: IDS_SPEC})}
 
-    def names(self, ids: NDArray[np.integer[Any]]) -> list[str]:
+    def names(self, ids: NDArray[np.integer[Any]] | None = None) -> list[str]:
         """Return what samples are called; padding has no name."""
-        outside = ids[(ids < -1) | (ids >= self.samples)]
+        samples = len(self._reader)
+        ids = np.arange(samples) if ids is None else ids
+        outside = ids[(ids < -1) | (ids >= samples)]
         if len(outside):
-            raise DatasetError(f"sample {outside[0]} is none: ids count from 0 to {self.samples - 1:,}")
+            raise DatasetError(f"sample {outside[0]} is none: ids count from 0 to {samples - 1:,}")
         return [self._reader.describe(sample_id) if sample_id >= 0 else "" for sample_id in ids.tolist()]
 
     def error_of(self, n: int, rows: range, row: int, told: str) -> DatasetError:
@@ -299,7 +310,7 @@ class Plan:
         epoch, batch = divmod(n, self.batches_per_epoch)
         row += rows.start
         position = batch * self.batch_size + row
-        if position >= self.samples:
+        if row >= self.info.samples_of(n):
             return SampleError(f"row {row} of batch {n}, which is padding: {told}")
         (sample_id,) = self._ids(epoch, position, position + 1).tolist()
         return error_about(sample_id, self._reader.describe(sample_id), told)
@@ -437,7 +448,7 @@ class Plan:
         epoch = 0
         draws = self._draw(epoch, np.asarray([position], np.int64))
         with self._naming(self._first):
-            sample = self._read(epoch, self._first, position, frozenset(self._source_spec))
+            sample = self._example(epoch, position)
             for number, transform in enumerate(self.declaration.transforms[:steps]):
                 if isinstance(transform, SampleTransform):
                     sample = transform.apply(sample, self._draw_key(epoch, number), position)
@@ -446,9 +457,15 @@ class Plan:
                     sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)
         return sample
 
+    def _example(self, epoch: int, position: int) -> dict[str, Any]:
+        """Return the first sample, to try steps with; a generator has it still to give."""
+        if isinstance(self._reader, GeneratorReader):
+            return self._reader.peek()
+        return self._read(epoch, self._first, position, frozenset(self._source_spec))
+
     def _compile(self, specs: list[Spec]) -> None:
         chain = self.declaration.transforms
-        self._runs_user_code = bool(self._seeds_source or self.declaration.user_code())
+        self._runs_user_code = self._seeds_source or self._has_functions
         self._ragged: tuple[str, ...] = ()
         if self._parts is not None:
             return
@@ -602,30 +619,8 @@ class Plan:
             named.add_note(traceback.format_exc())
             raise named from error
 
-    def _naming(self, sample_id: int) -> _Naming:
-        return _Naming(self._reader, sample_id)
-
-
-class _Naming:
-    """Turns whatever a sample raises into an error that names it; costs nothing while nothing is raised."""
-
-    __slots__ = ("_reader", "_sample_id")
-
-    def __init__(self, reader: Reader, sample_id: int) -> None:
-        self._reader, self._sample_id = reader, sample_id
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> None:
-        if error is None or not isinstance(error, Exception) or sample_of(error) is not None:
-            return
-        told = str(error) if isinstance(error, LoaderError) else f"{type(error).__name__}: {error}"
-        kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
-        named = error_about(self._sample_id, self._reader.describe(self._sample_id), told, kind)
-        if not isinstance(error, LoaderError):
-            named.add_note("".join(traceback.format_exception(error)))
-        raise named from error
+    def _naming(self, sample_id: int) -> Naming:
+        return Naming(self._reader.describe, sample_id)
 
 
 def default_roles(spec: Spec) -> tuple[list[str], list[str]]:

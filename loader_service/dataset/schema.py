@@ -13,7 +13,7 @@ from loader_service.dataset.declaration import Batch, Declaration
 class NamedDataset(Declaration):
     """A dataset that clients ask for by name: what the chained methods of `Dataset` do, under the same names."""
 
-    batch: Batch
+    batch: Batch | None = None  # a source of whole batches has none
 
 
 class ServiceFile(Config):
@@ -45,6 +45,8 @@ def _without_nulls(schema: Any) -> Any:
         if not (key == "title" and isinstance(part, str)) and not (key == "default" and part is None)
     }
     choices = kept.pop("anyOf", None)
+    if len(kept.get("oneOf", ())) == 1:
+        kept.update(kept.pop("oneOf")[0])  # the other one cannot stand in a file
     if choices is not None:
         choices = [choice for choice in choices if choice != {"type": "null"}]
         kept.update({"anyOf": choices} if len(choices) > 1 else choices[0])

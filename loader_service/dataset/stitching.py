@@ -18,6 +18,8 @@ def stitch(plan: Plan, predictions: ArrayLike | Iterable[np.ndarray]) -> list[np
     source, batch = plan.declaration.source, plan.declaration.batch
     if not isinstance(source, Patches):
         raise DatasetError(f"stitch: the dataset reads {source.kind}: only patches of from_patches have a place")
+    if plan.declaration.select:
+        raise DatasetError(f"stitch: it needs all patches: leave .{plan.declaration.select[0].kind}() away")
     if plan.shuffled:
         raise DatasetError("stitch: predictions must come in the order of the patches: leave .shuffle() away")
     if len(plan.ledger):

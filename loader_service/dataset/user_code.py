@@ -125,7 +125,7 @@ def _import_path(target: Callable[..., Any]) -> str:
             f"{target!r} has no import path, so workers cannot find it: "
             'write a function in a module, and name it: .map("augment:noise")'
         )
-    where = f"{attribute!r} ({_file_and_line(target)})"
+    where = f"{attribute!r} ({file_and_line(target)})"
     if "<lambda>" in attribute:
         raise DatasetError(
             f"{where} is a lambda, which workers cannot import: write it as a function in a module, "
@@ -149,11 +149,16 @@ def _import_path(target: Callable[..., Any]) -> str:
     return f"{module}:{attribute}"
 
 
-def _file_and_line(target: Callable[..., Any]) -> str:
+def file_and_line(target: Any) -> str:
+    """Return where a function is defined, or the class of an object."""
     try:
         code = inspect.unwrap(target).__code__
         return f"{code.co_filename}, line {code.co_firstlineno}"
     except AttributeError:
+        kind = target if isinstance(target, type) else type(target)
+    try:
+        return f"{inspect.getfile(kind)}, line {inspect.getsourcelines(kind)[1]}"
+    except (OSError, TypeError):
         return "file unknown"
 
 
@@ -193,6 +198,15 @@ def _root_of(module: str, name: str) -> str | None:
     depth = module.count(".") + (1 if origin.name == "__init__.py" else 0)
     root = origin.parents[depth]
     return None if "site-packages" in root.parts or root == Path(inspect.__file__).parent else str(root)
+
+
+def digest_of_own(module: str) -> str:
+    """Return the hash of a user's module; nothing of one that is installed, or Python's own."""
+    try:
+        root = _root_of(module, f"{module}:_")
+    except DatasetError:
+        return ""  # the running script, or a module that is no file
+    return UserCode(name=f"{module}:_", root=root).digest() if root is not None else ""
 
 
 def explained(error: Exception) -> LoaderError:

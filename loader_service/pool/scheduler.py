@@ -20,6 +20,9 @@ replaced and the rows are made again.
 A task that takes far longer than others do, while somebody has nothing to do, is not waited for: its batch becomes a
 second job, in another slot, and what is done first counts. Never the same slot: the slow worker still writes there.
 A task that takes longer than `task_timeout` costs its worker its life.
+
+A dataset that is read live is pinned: one worker makes all of it, in the order in which it is asked for. Nothing of it
+is made twice, unless that worker dies.
 """
 
 from __future__ import annotations
@@ -121,6 +124,7 @@ class Scheduler:
         self._waiting_rows: dict[int, int] = {}
         self._turn: deque[int] = deque()  # datasets, the next one to be served in front
         self._row_seconds: dict[int, float] = {}  # dataset -> what a row takes, smoothed
+        self._pinned: dict[int, int | None] = {}  # dataset that is read live -> its worker
         self._next_task = 0
         self.redone = 0  # rows given to a worker once more
         self.second_attempts = 0  # batches made twice at a time
@@ -217,6 +221,10 @@ class Scheduler:
 
     # -- work ------------------------------------------------------------------------------------------------
 
+    def pin(self, dataset: int) -> None:
+        """Have one worker at a time make this dataset: it is read live."""
+        self._pinned[dataset] = None
+
     def fill(self, dataset: int, arena: int, slot: int, n: int, rows: int, *, finishes: bool = False) -> None:
         """Have rows 0 .. rows - 1 of batch `n` made in `slot`; then, if it has a finish, row number `rows`."""
         if dataset not in self._waiting:
@@ -256,7 +264,7 @@ class Scheduler:
         who = None if sample is None else sample.id
         culprit.raised[who] += 1
         self.redone += culprit.rows
-        if culprit.raised[who] < ATTEMPTS and not culprit.blame:
+        if culprit.raised[who] < ATTEMPTS and not culprit.blame and culprit.job.dataset not in self._pinned:
             ended += self._requeue(culprit)
         else:
             verdict = error if sample is None else self._judge(culprit.job.dataset, sample, error)
@@ -275,19 +283,16 @@ class Scheduler:
         self._waiting.pop(dataset, None)
         self._waiting_rows.pop(dataset, None)
         self._row_seconds.pop(dataset, None)
+        self._pinned.pop(dataset, None)
         if dataset in self._turn:
             self._turn.remove(dataset)
 
     def assign(self) -> list[tuple[int, FillRows]]:
         """Hand out what can be handed out: (worker, task) pairs."""
         assigned = []
-        while any(self._waiting.values()):
-            free = [(len(worker.tasks), number) for number, worker in self._workers.items() if self._is_free(worker)]
-            if not free:
-                break
-            tasks, worker = min(free)
-            dataset = self._next_dataset()
-            if tasks and self._waiting[dataset][0].suspect:
+        while (chosen := self._choose()) is not None:
+            worker, dataset = chosen
+            if self._workers[worker].tasks and self._waiting[dataset][0].suspect:
                 break  # it runs alone: if its worker dies, nothing else may have been the reason
             pieces = self._cut(dataset)
             self._turn.rotate(-1)
@@ -319,7 +324,8 @@ class Scheduler:
         """Return the first job that a late worker keeps waiting and nobody else makes; none for suspects."""
         for piece in chain.from_iterable(worker.tasks.values()):
             job = piece.job
-            if job.error is None and job.rival is None and job not in helped and not piece.suspect:
+            helpless = piece.suspect or job.dataset in self._pinned
+            if job.error is None and job.rival is None and job not in helped and not helpless:
                 return [job]
         return []
 
@@ -327,11 +333,23 @@ class Scheduler:
         self._waiting[job.dataset].append(Piece(job, 0, job.rows))
         self._waiting_rows[job.dataset] += job.rows
 
-    def _next_dataset(self) -> int:
-        """Return whose turn it is, among the datasets that have work waiting."""
-        while not self._waiting[self._turn[0]]:
+    def _choose(self) -> tuple[int, int] | None:
+        """Return a worker, and the dataset whose turn it is among those that have work for it."""
+        free = [(len(worker.tasks), number) for number, worker in self._workers.items() if self._is_free(worker)]
+        for _ in range(len(self._turn) if free else 0):
+            dataset = self._turn[0]
+            worker = self._pinned_to(dataset, free) if dataset in self._pinned else min(free)[1]
+            if self._waiting[dataset] and worker is not None:
+                return worker, dataset
             self._turn.rotate(-1)
-        return self._turn[0]
+        return None
+
+    def _pinned_to(self, dataset: int, free: list[tuple[int, int]]) -> int | None:
+        """Return the worker that makes a dataset which is read live, if it is free; another one, if it is gone."""
+        pinned = self._pinned[dataset]
+        if pinned is None or pinned not in self._workers or self._workers[pinned].retiring:
+            pinned = self._pinned[dataset] = min(free)[1]
+        return pinned if any(number == pinned for _, number in free) else None
 
     def _cut(self, dataset: int) -> list[Piece]:
         """Take a task's pieces off the queue. All belong to one dataset, and so to one arena."""

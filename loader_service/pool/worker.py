@@ -21,8 +21,8 @@ import zmq
 
 from loader_service import __version__
 from loader_service.dataset.declaration import Declaration
-from loader_service.dataset.plan import Plan
 from loader_service.dataset.user_code import explained
+from loader_service.dataset.whole import AnyPlan, WholePlan, open_plan
 from loader_service.pool.engine import STACK_SIGNAL
 from loader_service.protocol.address import Address
 from loader_service.protocol.arena import SlotWriter, map_memory, memory_of, slot_arrays
@@ -88,7 +88,7 @@ class _Room:
 class _Open:
     """A dataset as this worker has it."""
 
-    plan: Plan
+    plan: AnyPlan
     shard: Shard
     layout: Layout
     tables: set[str]  # of which it holds a copy each
@@ -158,7 +158,7 @@ class Worker:
             index = {name: self._tables.array(ref) for name, ref in message.index.items()}
             declaration = Declaration.from_plain(message.declaration)
             replaced = message.replaced if index else None
-            plan = Plan(declaration, self._tables.array, index or None, replaced, message.blame)
+            plan = open_plan(declaration, self._tables.array, index or None, replaced, message.blame)
             if message.key not in ("", plan.key):
                 raise DatasetError(
                     "the code that the dataset names was changed while it was being read: a new worker would make "
@@ -174,7 +174,7 @@ class Worker:
         if not message.index:
             self._tell(message.dataset, plan, tables)
 
-    def _tell(self, dataset: int, plan: Plan, tables: set[str]) -> None:
+    def _tell(self, dataset: int, plan: AnyPlan, tables: set[str]) -> None:
         """Say what a dataset is; its index is a table from now on, as if it had been handed over."""
         for name, ref in plan.index_refs.items():
             if ref.table in tables:
@@ -189,7 +189,8 @@ class Worker:
         known = list(plan.ledger)
         for start in range(0, len(known), MOST_TOLD):
             self._link.send(SamplesKnown(plan.key, known[start : start + MOST_TOLD]))
-        self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs, plan.doubts()))
+        proof = plan.proof() if isinstance(plan, WholePlan) else ""
+        self._link.send(DatasetOpened(dataset, plan.info, plan.index_refs, plan.doubts(), proof))
 
     def _fill(self, message: FillRows) -> None:
         dataset = self._datasets.get(message.dataset)
@@ -209,6 +210,9 @@ class Worker:
                 rows = dataset.shard.of(dataset.plan.info.rows(n))
                 if message.blame:
                     raise dataset.plan.error_of(n, rows, start, message.blame)
+                if isinstance(dataset.plan, WholePlan):
+                    dataset.plan.put(n, room.write)
+                    continue
                 if stop <= len(rows):
                     piece = {name: array[start:stop] for name, array in room.rows.items()}
                     dataset.plan.fill(n, rows.start + start, rows.start + stop, piece)

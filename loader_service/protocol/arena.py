@@ -77,6 +77,11 @@ def map_memory(fd: int, nbytes: int, *, writable: bool) -> np.ndarray:
     return np.frombuffer(mmap.mmap(fd, nbytes, mmap.MAP_SHARED, protection), dtype=np.uint8)
 
 
+def map_privately(fd: int, nbytes: int) -> np.ndarray:
+    """Return the memory behind `fd` as an array that can be written to: a page that is written is copied first."""
+    return np.frombuffer(mmap.mmap(fd, nbytes, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE), dtype=np.uint8)
+
+
 def slot_arrays(memory: np.ndarray, layout: Layout, slot: int) -> dict[str, np.ndarray]:
     """Return what the rows of `slot` are written to: arrays of shape (batch_size, *field shape), ids included."""
     start = slot * layout.slot_nbytes

@@ -313,6 +313,7 @@ class DatasetOpened:
     info: DatasetInfo
     index: dict[str, TableRef]
     doubts: list[Text]  # what seems wrong with the user's code, in sentences
+    proof: Name = ""  # the hash of a batch, where another worker should come to the same
 
 
 @message("dataset_refused")

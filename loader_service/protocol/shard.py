@@ -43,6 +43,15 @@ class Shard:
         Raises:
             DatasetError: If the batches cannot be cut like that.
         """
+        if info.live and self.count > 1:
+            raise DatasetError(
+                f"a live source cannot be cut into {self.count} shards: each would run the generator for itself"
+            )
+        if info.whole and self.count > 1:
+            raise DatasetError(
+                f"batches that come whole from a Sequence cannot be cut into {self.count} shards: give each trainer a "
+                "Sequence over a part of the samples"
+            )
         if info.batch_size % self.count:
             raise DatasetError(
                 f"batches of {info.batch_size} rows cannot be cut into {self.count} equal shards: "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field
@@ -118,12 +118,14 @@ class DatasetInfo:
     short: list[int] = Field(default_factory=list)  # samples of an epoch's last batches, those that have too few
     stage: dict[str, FieldSpec] = Field(default_factory=dict)  # fields of rows, where the batch is made out of them
     whole: bool = False  # a batch is made in one piece; how many rows it has is known when it is made
+    structure: str | dict[str, Any] | None = None  # of such batches: see structure.py
+    live: bool = False  # batches are made once, in the order in which they are asked for, by one worker
     most_replaced: Annotated[int, Field(ge=0)] = 0  # samples; 0: one that cannot be made is an error
     parts: dict[str, str] = Field(default_factory=dict)
 
     def rows(self, n: int) -> int:
-        """Return how many rows batch `n` has, padding included."""
-        return self.batch_size if self.remainder == "pad" else self.samples_of(n)
+        """Return how many rows batch `n` has, padding included; where that is known when it is made, about how many."""
+        return self.batch_size if self.whole or self.remainder == "pad" else self.samples_of(n)
 
     def samples_of(self, n: int) -> int:
         """Return how many rows of batch `n` are no padding."""

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from loader_service.protocol.arena import map_memory
+from loader_service.protocol.arena import map_memory, map_privately
 from loader_service.protocol.errors import ProtocolError
 from loader_service.protocol.spec import Dtype, FieldSpec, Size
 
@@ -84,12 +84,12 @@ class TableStore:
             raise ProtocolError(f"table {table} was named before it was handed over")
         return self._fds[table]
 
-    def array(self, ref: TableRef) -> np.ndarray:
-        """Return the table as a read-only array."""
+    def array(self, ref: TableRef, *, private: bool = False) -> np.ndarray:
+        """Return the table as a read-only array; or as one that can be written to, which nobody else sees."""
         fd = self.fd(ref.table)
         if os.fstat(fd).st_size < ref.nbytes:
             raise ProtocolError(f"table {ref.table} holds fewer than {ref.nbytes:,} bytes")
-        memory = map_memory(fd, ref.nbytes, writable=False)
+        memory = map_privately(fd, ref.nbytes) if private else map_memory(fd, ref.nbytes, writable=False)
         return np.ndarray(ref.shape, ref.dtype, memory)
 
     def forget(self, keep: set[str]) -> None:
@@ -118,6 +118,22 @@ def tables_in(plain: Any) -> Iterator[str]:
     elif isinstance(plain, list):
         for value in plain:
             yield from tables_in(value)
+
+
+def carried_in(plain: Any) -> Iterator[str]:
+    """Yield, for every object that travels with plain data, what those are told who cannot take it.
+
+    >>> list(carried_in({"source": {"attr": {"carried": {"table": "0a"}, "why": "it is a lambda"}}}))
+    ['it is a lambda']
+    """
+    if isinstance(plain, dict):
+        if "carried" in plain:
+            yield str(plain.get("why"))
+        for value in plain.values():
+            yield from carried_in(value)
+    elif isinstance(plain, list):
+        for value in plain:
+            yield from carried_in(value)
 
 
 def pack_strings(strings: list[str]) -> dict[str, np.ndarray]:

@@ -337,6 +337,63 @@ def test_what_waits_behind_a_late_task_is_made_by_others_as_well():
     assert late == [1, 2]
 
 
+def test_a_dataset_that_is_read_live_is_made_by_one_worker_in_order():
+    scheduler = pool_of(3)
+    scheduler.pin(0)
+    for n in range(6):
+        scheduler.fill(dataset=0, arena=0, slot=n, n=n, rows=4)
+
+    made = []
+    while assigned := scheduler.assign():
+        made += [(worker, *row) for worker, task in assigned for row in rows_of(task)]
+        finish_all(scheduler, assigned)
+
+    (only,) = {worker for worker, *_ in made}
+    assert made == [(only, slot, row) for slot in range(6) for row in range(4)]
+
+
+def test_other_datasets_do_not_wait_for_the_busy_worker_of_a_live_one():
+    scheduler = pool_of(2)
+    scheduler.pin(0)
+    for n in range(10):
+        scheduler.fill(dataset=0, arena=0, slot=n, n=n, rows=1)
+    (pinned,) = {worker for worker, _ in scheduler.assign()}
+
+    scheduler.fill(dataset=1, arena=1, slot=0, n=0, rows=1)
+    ((worker, task),) = scheduler.assign()
+
+    assert (worker != pinned, task.dataset) == (True, 1)
+
+
+def test_when_the_worker_of_a_live_dataset_dies_another_one_goes_on():
+    scheduler = pool_of(2)
+    scheduler.pin(0)
+    scheduler.fill(dataset=0, arena=0, slot=0, n=0, rows=1)
+    ((worker, _),) = scheduler.assign()
+
+    scheduler.worker_lost(worker)
+    ((other, task),) = scheduler.assign()
+
+    assert other != worker
+    assert [job.slot for job in finish(scheduler, other, task)] == [0]
+
+
+def test_what_is_read_live_is_not_made_twice():
+    """Neither because it raised, nor because it is late: the second time, it would be something else."""
+    scheduler = pool_of(2)
+    scheduler.pin(0)
+    scheduler.fill(dataset=0, arena=0, slot=0, n=0, rows=1)
+    ((worker, task),) = scheduler.assign()
+    finish(scheduler, worker, task)
+    scheduler.fill(dataset=0, arena=0, slot=1, n=1, rows=1)
+    ((worker, task),) = scheduler.assign()
+
+    scheduler.watch(0.0)
+    assert scheduler.watch(1000 * LATE) == ([], [])
+    (job,) = scheduler.rows_failed(worker, task.task, 0, OOPS)
+    assert job.error == OOPS
+
+
 def test_nothing_is_late_while_there_is_other_work_or_nobody_to_do_it():
     scheduler = pool_of(2)
     scheduler.fill(0, 0, slot=0, n=0, rows=2)

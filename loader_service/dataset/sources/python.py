@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.collate import declared_spec, native, spec_of
+from loader_service.dataset.objects import AnyCode, loaded
 from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
@@ -30,22 +31,22 @@ class Python(Source):
     """An object, or a class or function that makes one when it is called without arguments."""
 
     kind: Literal["python"] = "python"
-    attr: UserCode
+    attr: AnyCode
 
     def make_index(self, table: ReadTable) -> Index:
         """Take the length as the fingerprint; the code's own hash is in the key too."""
-        return {"length": np.asarray([len(self._open())], np.int64)}
+        return {"length": np.asarray([len(self._open(table))], np.int64)}
 
     def reader(self, index: Index, table: ReadTable) -> PythonReader:
         """Import the source in this process."""
-        return PythonReader(self._open(), self.attr.name)
+        return PythonReader(self._open(table), self.attr.name)
 
     def user_code(self) -> list[UserCode]:
         """Name the module."""
-        return [self.attr]
+        return [self.attr] if isinstance(self.attr, UserCode) else []
 
-    def _open(self) -> Any:
-        found = self.attr.load()
+    def _open(self, table: ReadTable) -> Any:
+        found = loaded(self.attr, table)
         if isinstance(found, type) or not hasattr(found, "__getitem__"):
             if not callable(found):
                 raise DatasetError(f"{self.attr.name!r} is {type(found).__name__}, expected len() and [i]")

@@ -9,8 +9,8 @@ The index is what the dataset's key fingerprints: one more file in a folder is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,13 @@ from loader_service.protocol.spec import Spec
 from loader_service.protocol.tables import TableRef
 
 Index = dict[str, np.ndarray]
-ReadTable = Callable[[TableRef], np.ndarray]  # the array that a declaration names by hash
+
+
+class ReadTable(Protocol):
+    """Returns the array that a declaration names by its hash."""
+
+    def __call__(self, ref: TableRef, *, private: bool = False) -> np.ndarray:
+        """Return it to be read; or, if `private`, to be written as well, which nobody else will see."""
 
 
 class Reader(Protocol):
@@ -52,6 +58,9 @@ class Source(BaseModel):
     """The declaration of a source; immutable, and plain data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    whole: ClassVar[bool] = False  # its items are batches, not samples
+    live: ClassVar[bool] = False  # it can only be read from front to back
 
     kind: str
 

@@ -14,11 +14,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 
 from loader_service.dataset.collate import native, spec_of
+from loader_service.dataset.objects import AnyCode, loaded
+from loader_service.dataset.sources.source import ReadTable
 from loader_service.dataset.transforms.transform import Sample, SampleTransform
-from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.nesting import flat, nested
 from loader_service.protocol.ragged import Ragged
@@ -26,14 +27,20 @@ from loader_service.protocol.spec import Spec
 
 
 class UserFunction(BaseModel):
-    """A function of the user's, named by import path, that is called with pinned random numbers."""
+    """A function of the user's that is called with pinned random numbers."""
 
     kind: str
-    function: UserCode
+    function: AnyCode
+    _table: ReadTable | None = PrivateAttr(None)
+
+    def bind(self, table: ReadTable) -> None:
+        """Find the function in `table`, if it travels by its bytes."""
+        self._table = table
 
     @cached_property
     def _call(self) -> Any:
-        function = self.function.load()
+        assert self._table is not None, "a plan binds its steps before it runs them"
+        function = loaded(self.function, self._table)
         if not callable(function):
             raise DatasetError(f"{self.name} is {type(function).__name__}, expected a function")
         return function
