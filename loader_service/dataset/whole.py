@@ -183,7 +183,7 @@ def _refuse_what_acts_on_samples(declaration: Declaration) -> None:
     kind = declaration.source.kind
     if declaration.batch is not None:
         raise DatasetError(f"{kind}: its items are whole batches already: leave .batch({declaration.batch.size}) out")
-    steps = [step.kind for step in (*declaration.transforms, *declaration.select, *declaration.finish)]
+    steps: list[str] = [step.kind for step in (*declaration.transforms, *declaration.select, *declaration.finish)]
     if declaration.bucket_by_length is not None:
         steps.append("bucket_by_length")
     if steps:
