@@ -25,6 +25,7 @@ from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
 from loader_service.dataset.objects import Carried, carry, named_or_carried
+from loader_service.dataset.plan import Plan
 from loader_service.dataset.selection.drawn import Balanced, Weighted, check_weights
 from loader_service.dataset.selection.filter import Filter
 from loader_service.dataset.selection.runs import Skip, Take

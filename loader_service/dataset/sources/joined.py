@@ -52,10 +52,7 @@ class Joined(Source):
         index: Index = {}
         for number, part in enumerate(self.parts):
             if part.source.live or part.source.whole:
-                made = "live" if part.source.live else "whole batches"
-                raise DatasetError(
-                    f"{self.kind}: part {number} is {part.source.kind}, whose samples are {made}: leave it out"
-                )
+                raise DatasetError(f"{self.kind}: part {number} is {part.source.kind}, which has no samples by number")
             index |= as_sub_index(str(number), make_index(part, table))
         return index
 
