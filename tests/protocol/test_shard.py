@@ -12,7 +12,8 @@ from loader_service.protocol.spec import DatasetInfo
 def info_of(samples, batch_size, remainder="keep"):
     whole, rest = divmod(samples, batch_size)
     batches = whole + (1 if rest and remainder != "drop" else 0)
-    return DatasetInfo("key", {}, batch_size, samples, batches, True, [], [], [], remainder)
+    short = [rest] if rest and remainder != "drop" else []
+    return DatasetInfo("key", {}, batch_size, samples, batches, True, [], [], [], remainder, short)
 
 
 @given(st.integers(1, 64), st.integers(0, 10_000))
