@@ -106,7 +106,7 @@ def test_check_fails_with_the_dataset_that_is_not_sound(config):
         ("[datasets.pets]", "[datasets.cats]\n[datasets.pets]", "datasets.cats: 'source' is missing"),
         ('path = "pictures"', 'paht = "pictures"', "source.image_folder: there is no key 'paht'; did you mean 'path'?"),
         (', path = "pictures"', "", "source.image_folder: 'path' is missing"),
-        ('kind = "image_folder", ', "", "source: 'kind' is missing; there are 'arrays', 'image_folder'"),
+        ('kind = "image_folder", ', "", "source: 'kind' is missing; there are 'arrays', 'generator', 'image_folder'"),
         ('path = "pictures"', "path = 7", "source.image_folder.path: input should be a valid string, got 7"),
         ('"image_folder", path', '"npy_files", ids = ["a"], path', "source.npy_files: ids cannot stand in a file"),
         ('{ kind = "image_folder", path = "pictures" }', '"pictures"', "source: expected a table, got 'pictures'"),

@@ -95,7 +95,7 @@ EXAMPLES = {
     },
     "leave": {},
     "samples_known": {"key": "0a" * 16, "samples": [BAD]},
-    "dataset_opened": {"dataset": 2, "info": DESCRIBED, "index": {"sizes": TABLE}, "doubts": []},
+    "dataset_opened": {"dataset": 2, "info": DESCRIBED, "index": {"sizes": TABLE}, "doubts": [], "proof": "0a"},
     "dataset_refused": {"dataset": 2, "error": FAILURE},
     "rows_begun": {"task": 9},
     "rows_filled": {"task": 9, "seconds": 0.25},
