@@ -7,30 +7,39 @@ Nothing is read while it is declared. It is opened, in this process, by what nee
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ValidationError
 
 from loader_service.dataset.buckets import Buckets
-from loader_service.dataset.collate import native
-from loader_service.dataset.declaration import Batch, Declaration, OnError, Part, Shuffle, explain, kind_of
+from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuffle, kind_of
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
-from loader_service.dataset.objects import Carried, carry, named_or_carried
+from loader_service.dataset.given import (
+    Labels,
+    PathLike,
+    absolute,
+    checked,
+    joined_parts,
+    keep,
+    label_column,
+    parts_of,
+    row_array,
+    unique_ids,
+)
+from loader_service.dataset.objects import carry, named_or_carried
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.selection.drawn import Balanced, Weighted, check_weights
 from loader_service.dataset.selection.filter import Filter
 from loader_service.dataset.selection.runs import Skip, Take
 from loader_service.dataset.selection.split import Split
 from loader_service.dataset.selection.step import SelectionStep
+from loader_service.dataset.shown import shown
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.files import Files, declare_files
 from loader_service.dataset.sources.generator import Generator
@@ -39,7 +48,6 @@ from loader_service.dataset.sources.joined import Concat, Mix
 from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
 from loader_service.dataset.sources.paired_files import PairedFiles
-from loader_service.dataset.sources.parts import Where, declare_parts
 from loader_service.dataset.sources.patches import Patches
 from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.series import Series
@@ -65,13 +73,10 @@ from loader_service.dataset.whole import AnyPlan, open_plan
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import IDS
 from loader_service.protocol.ragged import Ragged, assembled
-from loader_service.protocol.spec import BFLOAT16, FieldSpec, describe
+from loader_service.protocol.spec import FieldSpec, describe
 from loader_service.protocol.tables import TableRef, pack_strings
 
-PathLike = str | os.PathLike[str]
-Labels = Mapping[str, Any] | ArrayLike
 ManyArrays = ArrayLike | PathLike | Sequence[PathLike]  # one array or several, in memory or in files
-Model = TypeVar("Model", bound=BaseModel)
 MAP_ADVICE = 'write a function in a module, for example augment.py, and name it: "augment:noise"'
 SOURCE_ADVICE = (
     "write a function in a module that makes it, for example waves in my_data.py, and name it: "
@@ -106,7 +111,7 @@ class Dataset:
         int64 (), the place of the class among the sorted names of the sub-folders. Pictures must be of one size,
         unless a transform makes them so.
         """
-        return cls._of(ImageFolder, path=_absolute(path), color=color)
+        return cls._of(ImageFolder, path=absolute(path), color=color)
 
     @classmethod
     def from_npy_files(
@@ -122,16 +127,16 @@ class Dataset:
         Raises:
             DatasetError: If an id has no label.
         """
-        path = _absolute(folder)
+        path = absolute(folder)
         tables: dict[str, np.ndarray] = {}
         if ids is None and isinstance(labels, Mapping):
             ids = list_ids(path)
         packed = None
         if ids is not None:
-            packed = {name: _keep(array, tables) for name, array in pack_strings([str(i) for i in ids]).items()}
+            packed = {name: keep(array, tables) for name, array in pack_strings(unique_ids(ids)).items()}
         column = None
         if labels is not None:
-            column = _keep(_label_column(ids, labels), tables)
+            column = keep(label_column(ids, labels), tables)
         return cls._of(NpyFiles, tables, path=path, ids=packed, labels=column)
 
     @classmethod
@@ -160,7 +165,7 @@ class Dataset:
             DatasetError: If lists differ in length, a path is there twice, or a label is missing or NaN; by name.
         """
         tables: dict[str, np.ndarray] = {}
-        options = declare_files(paths, labels, root, classes, partial(_keep, tables=tables))
+        options = declare_files(paths, labels, root, classes, partial(keep, tables=tables))
         return cls._of(Files, tables, **options, color=color, masks=masks)
 
     @classmethod
@@ -192,14 +197,14 @@ class Dataset:
         """
         if not isinstance(table, str | os.PathLike):
             tables: dict[str, np.ndarray] = {}
-            rows = declare_rows(table, path, labels, root, classes, partial(_keep, tables=tables))
+            rows = declare_rows(table, path, labels, root, classes, partial(keep, tables=tables))
             return cls._of(Files, tables, **rows, color=color, masks=masks)
         return cls._of(
             Table,
-            path=_absolute(table),
+            path=absolute(table),
             files=path,
             labels=labels,
-            root=None if root is None else _absolute(root),
+            root=None if root is None else absolute(root),
             classes=classes,
             color=color,
             masks=masks,
@@ -219,7 +224,7 @@ class Dataset:
             DatasetError: If a file has no partner: says how many, and names them.
         """
         return cls._of(
-            PairedFiles, fields={field: _absolute(where) for field, where in fields.items()}, color=color, masks=masks
+            PairedFiles, fields={field: absolute(where) for field, where in fields.items()}, color=color, masks=masks
         )
 
     @classmethod
@@ -236,12 +241,12 @@ class Dataset:
         sources: dict[str, str | TableRef | RaggedRef] = {}
         for name, value in fields.items():
             if isinstance(value, str | os.PathLike):
-                sources[name] = _absolute(value)
+                sources[name] = absolute(value)
             elif (ragged := ragged_of(name, value)) is not None:
-                values, splits = _keep(ragged.values, tables), _keep(ragged.row_splits, tables)
+                values, splits = keep(ragged.values, tables), keep(ragged.row_splits, tables)
                 sources[name] = RaggedRef(values=values, row_splits=splits)
             else:
-                sources[name] = _keep(_row_array(f"from_arrays: {name!r}", value), tables)
+                sources[name] = keep(row_array(f"from_arrays: {name!r}", value), tables)
         return cls._of(Arrays, tables, fields=sources)
 
     @classmethod
@@ -324,8 +329,8 @@ class Dataset:
         return cls._of(
             Series,
             tables,
-            x=_parts("from_series: x", x, tables),
-            y=None if y is None else _parts("from_series: y", y, tables),
+            x=parts_of("from_series: x", x, tables),
+            y=None if y is None else parts_of("from_series: y", y, tables),
             length=length,
             stride=stride,
             sampling_rate=sampling_rate,
@@ -333,7 +338,7 @@ class Dataset:
             target_length=target_length,
             start=start,
             stop=stop,
-            lengths=None if lengths is None else _parts("from_series: lengths", lengths, tables),
+            lengths=None if lengths is None else parts_of("from_series: lengths", lengths, tables),
         )
 
     @classmethod
@@ -347,7 +352,7 @@ class Dataset:
             repeat: How often each volume comes in an epoch: how many patches are taken of it.
         """
         tables: dict[str, np.ndarray] = {}
-        parts = {name: _parts(f"from_volumes: {name!r}", value, tables) for name, value in {"x": x, **fields}.items()}
+        parts = {name: parts_of(f"from_volumes: {name!r}", value, tables) for name, value in {"x": x, **fields}.items()}
         return cls._of(Volumes, tables, fields=parts, repeat=repeat)
 
     @classmethod
@@ -364,7 +369,7 @@ class Dataset:
             overlap: Of neighbouring patches, in voxels; one number for all axes, or one for each.
         """
         tables: dict[str, np.ndarray] = {}
-        parts = {name: _parts(f"from_patches: {name!r}", value, tables) for name, value in {"x": x, **fields}.items()}
+        parts = {name: parts_of(f"from_patches: {name!r}", value, tables) for name, value in {"x": x, **fields}.items()}
         return cls._of(Patches, tables, fields=parts, size=size, overlap=overlap)
 
     @classmethod
@@ -374,7 +379,7 @@ class Dataset:
         Each keeps its source, transforms and selection; order and batches are declared for all of them. Their rows must
         be alike. Ids are those of each one's source, counted on from where those of the one before end.
         """
-        parts, tables = _joined("concat", datasets)
+        parts, tables = joined_parts("concat", datasets)
         return cls._of(Concat, tables, parts=parts)
 
     @classmethod
@@ -387,7 +392,7 @@ class Dataset:
         Args:
             samples: Of an epoch; as many as the datasets have together, where None.
         """
-        parts, tables = _joined("mix", datasets)
+        parts, tables = joined_parts("mix", datasets)
         return cls._of(Mix, tables, parts=parts, weights=tuple(weights), samples=samples)
 
     # -- transforms ------------------------------------------------------------------------------------------
@@ -598,18 +603,18 @@ class Dataset:
             samples: Draws of an epoch; as many as there are samples, where None.
         """
         if isinstance(weights, str | os.PathLike):
-            return self._select(Weighted, weights=_absolute(weights), samples=samples)
-        array = _row_array("weighted: weights", weights)
+            return self._select(Weighted, weights=absolute(weights), samples=samples)
+        array = row_array("weighted: weights", weights)
         check_weights(array)
         tables = dict(self.tables)
-        made = self._select(Weighted, weights=_keep(array, tables), samples=samples)
+        made = self._select(Weighted, weights=keep(array, tables), samples=samples)
         return replace(made, tables=tables)
 
     # -- order and batches -----------------------------------------------------------------------------------
 
     def shuffle(self, seed: int = 0) -> Dataset:
         """Visit samples in a new order each epoch; `seed` sets it, and all that is random in the transforms."""
-        return self._replace(shuffle=_checked(Shuffle, seed=seed))
+        return self._replace(shuffle=checked(Shuffle, seed=seed))
 
     def bucket_by_length(self, field: str, boundaries: Sequence[int], *, lengths: ArrayLike | None = None) -> Dataset:
         """Put samples of about one length into each batch, so that little is padded; add `.pad(field, to="bucket")`.
@@ -624,8 +629,8 @@ class Dataset:
             DatasetError: If boundaries do not rise.
         """
         tables = dict(self.tables)
-        kept = None if lengths is None else _keep(_row_array("bucket_by_length: lengths", lengths), tables)
-        made = _checked(Buckets, field=field, boundaries=tuple(boundaries), lengths=kept)
+        kept = None if lengths is None else keep(row_array("bucket_by_length: lengths", lengths), tables)
+        made = checked(Buckets, field=field, boundaries=tuple(boundaries), lengths=kept)
         return replace(self._replace(bucket_by_length=made), tables=tables)
 
     def batch(self, size: int, remainder: Literal["keep", "drop", "pad"] = "keep") -> Dataset:
@@ -636,7 +641,7 @@ class Dataset:
                 short one, "drop" leaves them out, "pad" fills it up with rows of zeros and adds the field
                 `weight`, which is 0 for them and 1 for all others.
         """
-        return self._replace(batch=_checked(Batch, size=size, remainder=remainder))
+        return self._replace(batch=checked(Batch, size=size, remainder=remainder))
 
     def on_error(self, policy: Literal["raise", "replace"], *, most: float = 0.01) -> Dataset:
         """Say what becomes of a sample that cannot be made: it raises twice, or three workers die over it.
@@ -646,7 +651,7 @@ class Dataset:
                 another sample into its row, always the same one, and remembers that in the ledger of the dataset's key.
             most: Share of the samples that may be replaced, in (0, 1]; one may be in any case. Beyond it, an error.
         """
-        said = _checked(OnError, policy=policy, most=most)
+        said = checked(OnError, policy=policy, most=most)
         return self._replace(on_error=None if policy == "raise" else said)
 
     # -- what it is ------------------------------------------------------------------------------------------
@@ -722,23 +727,14 @@ class Dataset:
         return cls(Declaration.from_plain(plain), tables or {})
 
     def __repr__(self) -> str:
-        steps = [_shown_part(self.declaration), *(_shown(step.kind, step) for step in self.declaration.finish)]
-        if self.declaration.shuffle:
-            steps.append(f"shuffle(seed={self.declaration.shuffle.seed})")
-        if self.declaration.bucket_by_length:
-            steps.append(_shown("bucket_by_length", self.declaration.bucket_by_length))
-        if self.declaration.batch:
-            steps.append(_shown("batch", self.declaration.batch))
-        if self.declaration.on_error:
-            steps.append(_shown("on_error", self.declaration.on_error))
         found = f": {self.samples:,} samples, {describe(self.spec)}" if "plan" in vars(self) else ""  # opens nothing
-        return f"<Dataset {' -> '.join(steps)}{found}>"
+        return f"<Dataset {shown(self.declaration)}{found}>"
 
     # -- building --------------------------------------------------------------------------------------------
 
     @classmethod
     def _of(cls, source: type[Source], tables: Mapping[str, np.ndarray] | None = None, **options: Any) -> Dataset:
-        made: Any = _checked(source, **options)
+        made: Any = checked(source, **options)
         return cls(Declaration(source=made), tables or {})
 
     def _table(self, ref: TableRef, *, private: bool = False) -> np.ndarray:
@@ -755,7 +751,7 @@ class Dataset:
         return array
 
     def _finish(self, step: type[Finish], **options: Any) -> Dataset:
-        made: Any = _checked(step, **options)
+        made: Any = checked(step, **options)
         last = self.declaration.finish[-1:]
         if last and last[0].kind == "map_batch" and made.kind != "map_batch":
             raise DatasetError(f"{made.kind}: say it before map_batch, whose function sees batches as they are then")
@@ -765,7 +761,7 @@ class Dataset:
         if self.declaration.finish:
             done, kind = self.declaration.finish[-1].kind, transform.model_fields["kind"].default
             raise DatasetError(f"{kind}: it acts on samples, so say it before {done}, which acts on whole batches")
-        step: Any = _checked(transform, **options)
+        step: Any = checked(transform, **options)
         return self._replace(transforms=(*self.declaration.transforms, step))
 
     def _count(self, step: type[SelectionStep], n: int) -> Dataset:
@@ -778,7 +774,7 @@ class Dataset:
         return self._select(step, n=n)
 
     def _select(self, step: type[SelectionStep], **options: Any) -> Dataset:
-        made: Any = _checked(step, **options)
+        made: Any = checked(step, **options)
         if self.declaration.batch:
             raise DatasetError(f"{made.kind} stands behind batch, but it is about samples: put it before .batch(...)")
         selected = self._replace(select=(*self.declaration.select, made))
@@ -788,113 +784,3 @@ class Dataset:
 
     def _replace(self, **changes: Any) -> Dataset:
         return replace(self, declaration=self.declaration.model_copy(update=changes))
-
-
-def _checked(model: type[Model], **options: Any) -> Model:
-    try:
-        return model(**options)
-    except ValidationError as error:
-        name = model.model_fields["kind"].default if "kind" in model.model_fields else _method_name(model)
-        raise DatasetError(f"{name}: {explain(error)}") from None
-
-
-def _method_name(model: type[BaseModel]) -> str:
-    """Return the method that makes it: "on_error" of OnError."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()
-
-
-def _joined(method: str, datasets: Sequence[Dataset]) -> tuple[tuple[Part, ...], dict[str, np.ndarray]]:
-    """Return what of datasets can be put together, and the arrays that it names."""
-    if len(datasets) < 2 or not all(isinstance(dataset, Dataset) for dataset in datasets):
-        example = "mix([a, b], weights=[0.7, 0.3])" if method == "mix" else "concat(a, b)"
-        raise DatasetError(f"{method} needs two datasets or more: Dataset.{example}")
-    parts = []
-    tables: dict[str, np.ndarray] = {}
-    for number, dataset in enumerate(datasets):
-        told = dataset.declaration
-        late = [name for name in type(told).model_fields.keys() - Part.model_fields if getattr(told, name)]
-        if late:
-            name = told.finish[0].kind if told.finish else min(late)
-            raise DatasetError(
-                f"{method}: dataset {number} has .{name}(...), which is for all of them together: leave it out there, "
-                f"and add it to what {method} returns"
-            )
-        parts.append(Part(source=told.source, transforms=told.transforms, select=told.select))
-        tables |= dataset.tables
-    return tuple(parts), tables
-
-
-def _shown_part(part: Part) -> str:
-    return " -> ".join(_shown(step.kind, step) for step in (part.source, *part.select, *part.transforms))
-
-
-def _shown(name: str, options: BaseModel) -> str:
-    """Return a step as it might be written: with all options that are not at their defaults."""
-    given = {key: value for key, value in options if key != "kind" and value != type(options).model_fields[key].default}
-    return f"{name}({', '.join(f'{key}={_shown_value(value)}' for key, value in given.items())})"
-
-
-def _shown_value(value: Any) -> str:
-    if isinstance(value, TableRef):
-        return f"{value.dtype} {value.shape}"
-    if isinstance(value, RaggedRef):
-        return f"rows of {_shown_value(value.values)}"
-    if isinstance(value, UserCode | Carried):
-        return repr(value.name)
-    if isinstance(value, tuple) and any(isinstance(part, Part) for part in value):
-        return f"[{', '.join(map(_shown_part, value))}]"
-    if isinstance(value, dict) and value.keys() == {"bytes", "offsets"}:  # packed strings
-        return f"{value['offsets'].shape[0] - 1:,} names"
-    if isinstance(value, tuple) and len(value) > 2 and all(isinstance(part, str) for part in value):
-        return f"{len(value):,} names"
-    if isinstance(value, dict) and value.keys() == {"numbers", "shapes"}:  # packed arrays
-        return f"{value['shapes'].shape[0]:,} arrays of {value['numbers'].dtype}"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_shown_value(part)}' for key, part in value.items())}}}"
-    return repr(value)
-
-
-def _absolute(path: PathLike) -> str:
-    return str(Path(path).expanduser().absolute())
-
-
-def _keep(array: np.ndarray, tables: dict[str, np.ndarray]) -> TableRef:
-    """Remember an array under its hash, and return the reference that the declaration holds."""
-    ref = TableRef.of(array)
-    tables[ref.table] = array
-    return ref
-
-
-def _parts(what: str, value: Any, tables: dict[str, np.ndarray]) -> Where:
-    return declare_parts(what, value, partial(_keep, tables=tables))
-
-
-def _row_array(what: str, value: Any) -> np.ndarray:
-    try:
-        array = native(value)
-    except ValueError as error:
-        raise DatasetError(f"{what} cannot be made an array: {error}") from error
-    if array.ndim == 0 or not (array.dtype.kind in "biufc" or array.dtype.name == BFLOAT16):
-        raise DatasetError(f"{what} is {array.dtype} {array.shape}, expected numbers with one row for each sample")
-    return np.ascontiguousarray(array)
-
-
-def _label_column(ids: Sequence[str] | None, labels: Labels) -> np.ndarray:
-    """Return one label for each id, as an array.
-
-    Raises:
-        DatasetError: If one is missing, or there are too many or too few.
-    """
-    if isinstance(labels, Mapping):
-        assert ids is not None, "ids were listed before"
-        missing = [name for name in ids if name not in labels]
-        if missing:
-            raise DatasetError(
-                f"{len(missing):,} of {len(ids):,} ids have no label: {', '.join(map(repr, missing[:3]))}"
-                f"{', ...' if len(missing) > 3 else ''}"
-            )
-        labels = [labels[name] for name in ids]
-    column = _row_array("from_npy_files: labels", labels)
-    if ids is not None and len(column) != len(ids):
-        raise DatasetError(f"{len(ids):,} ids and {len(column):,} labels: expected one for each")
-    return column

@@ -243,9 +243,9 @@ def test_ids_default_to_the_sorted_file_names(npy_folder, tmp_path):
 
 
 def test_ids_choose_files_and_their_order(npy_folder):
-    batch = everything(Dataset.from_npy_files(npy_folder, ids=["7", "0", "7"]))
+    batch = everything(Dataset.from_npy_files(npy_folder, ids=["7", "0", "3"]))
 
-    assert batch["x"][:, 0, 0].tolist() == [70, 0, 70]
+    assert batch["x"][:, 0, 0].tolist() == [70, 0, 30]
 
 
 def test_ids_may_be_numbers_and_lie_in_sub_folders(npy_folder, tmp_path):
@@ -706,3 +706,17 @@ def test_a_sample_that_loses_nothing_is_cast(user_module):
     module = user_module("source = [{'x': 1.5}, {'x': 2}]\n")
 
     assert everything(Dataset.from_python(f"{module}:source"))["x"].tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "told"),
+    [
+        (["0", "3", "0"], [1, 2, 3], r"id '0' is there 2 times: each file is one sample\. To see some more often"),
+        (["0", "3"], [1.0, float("nan")], r"the label of '3' is NaN: leave that sample out"),
+        (["0", "3"], [[1.0, 2.0], [float("nan"), 1.0]], r"the label of '3' is NaN"),
+        (["0", "3"], [1, 2, 3], r"2 ids and 3 labels: expected one for each"),
+    ],
+)
+def test_ids_and_labels_that_do_not_go_together_are_refused(npy_folder, ids, labels, told):
+    with pytest.raises(DatasetError, match=told):
+        Dataset.from_npy_files(npy_folder, ids=ids, labels=labels)
