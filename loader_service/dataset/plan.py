@@ -415,7 +415,7 @@ class Plan:
                 found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
         if not found:
             found += self._finisher.doubts(self._finish_key)
-        if self._reads_rows and self.samples > 1 and not self._reads_rows_alike():
+        if self._reads_rows and self._selection.pool.size > 1 and not self._reads_rows_alike():
             found.append(
                 "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
                 "once is nothing that a batch may depend on. Give your source no read_rows, or draw nothing in it"
@@ -426,7 +426,7 @@ class Plan:
         return self._draw_key(0, FINISH - step)
 
     def _reads_rows_alike(self) -> bool:
-        ids = self._ids(0, 0, 2)
+        ids = self._bad.apply(self._selection.pool.fixed_ids(np.arange(2, dtype=np.int64)))
         rows = [{name: np.zeros((2, *field.room), field.dtype) for name, field in self.spec.items()} for _ in "ab"]
         try:
             with globals_kept():
