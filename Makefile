@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
 
-.PHONY: install demo test faults test-containers bench bench-all lock format clean
+.PHONY: install demo test test-all faults test-containers bench bench-all lock format clean
 
 install: $(READY)
 
@@ -22,7 +22,11 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m 'not slow'
+
+# And those that take long, beside others that show nearly the same.
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 # What docs/guarantees.md promises, at length: both print the seed that they go by, and stop at the first violation.
 faults: install

@@ -55,6 +55,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "mistake"), MISTAKES, ids=[mistake.__name__ for _, mistake in MISTAKES])
 def test_a_window_is_found_out_that(rule, mistake):
     assert_found(AnyHistory, Window, lambda patch: patch.setattr(Window, rule, mistake))

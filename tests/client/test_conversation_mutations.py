@@ -77,6 +77,7 @@ def name_of(mistake):
     return getattr(mistake, "fget", mistake).__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rules", "rule", "mistake"), MISTAKES, ids=[name_of(mistake) for *_, mistake in MISTAKES])
 def test_a_client_is_found_out_that(rules, rule, mistake):
     assert_found(AnyConversation, rules, lambda patch: patch.setattr(rules, rule, mistake))

@@ -171,6 +171,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "mistake"), MISTAKES, ids=[mistake.__name__ for _, mistake in MISTAKES])
 def test_a_shelf_is_found_out_that(rule, mistake):
     assert_found(AnyHistory, Shelf, lambda patch: patch.setattr(Shelf, rule, mistake))

@@ -52,6 +52,7 @@ def test_the_demo_trains_twice_draws_its_curves_and_leaves_nothing(scratch):
     assert list((scratch / "home").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_demo_trains_with_a_daemon_that_runs_already(scratch, start_daemon):
     """As two containers do, which share the address and the pictures, and nothing else."""
     daemon = start_daemon("--workers", "1")

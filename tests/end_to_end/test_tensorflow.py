@@ -149,6 +149,7 @@ def test_a_padded_stream_compiles_once():
     assert trained["pad"] == pytest.approx(trained["keep"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mirrored_strategy_trains_each_sample_once():
     """Two devices share each batch; TensorFlow draws ahead for them, and the cursor still counts what is trained."""
     told = run_script(DATA_PARALLEL.read_text(), env={**os.environ, "KERAS_BACKEND": "tensorflow"})

@@ -289,6 +289,7 @@ def test_a_lambda_runs_in_the_workers_of_a_private_daemon_and_of_no_other(start_
         loader.stream(dataset)
 
 
+@pytest.mark.slow
 def test_one_of_a_million_ids_is_sent_once():
     """Its bytes lie in one memory, which every worker maps."""
     given = Same()

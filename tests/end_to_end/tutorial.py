@@ -9,7 +9,7 @@ import numpy as np
 
 import loader_client
 
-FOLDER = Path(sys.argv[1])
+FOLDER = Path(sys.argv[-1])
 
 
 class DataGenerator(keras.utils.PyDataset):

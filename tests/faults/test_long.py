@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.faults.trainer import ROOT
 
 
@@ -39,6 +41,7 @@ def test_a_siege_stops_at_the_first_violation_with_a_sentence(monkeypatch, tmp_p
     assert "violated, with seed 4: trainer 0 (noise) got other bytes for batch 0 than compute(0) makes" in ran.stderr
 
 
+@pytest.mark.slow
 def test_twenty_thousand_messages_that_nobody_should_send(tmp_path):
     ran = run("tests.faults.fuzz", "--messages", "20000", "--seed", "5", "--json", str(tmp_path / "result.json"))
 

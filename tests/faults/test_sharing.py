@@ -3,6 +3,7 @@
 import threading
 
 import numpy as np
+import pytest
 
 import loader_client
 from loader_service import Dataset
@@ -104,6 +105,7 @@ def test_training_and_validation_share_the_workers(standing):
     assert got == [hashes(map(train.compute, range(60))), hashes(map(validation.compute, range(30)))]
 
 
+@pytest.mark.slow
 def test_training_and_validation_share_few_slots(start_daemon):
     daemon = start_daemon("--workers", "2", "--memory", "1 MiB")
     train, validation = noisy(batch=240), noisy(batch=120)

@@ -136,6 +136,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "mistake"), MISTAKES, ids=[mistake.__name__ for _, mistake in MISTAKES])
 def test_a_scheduler_is_found_out_that(rule, mistake):
     assert_found(AnyHistory, Scheduler, lambda patch: patch.setattr(Scheduler, rule, mistake))

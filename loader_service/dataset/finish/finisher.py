@@ -48,7 +48,8 @@ class Finisher:
         lengths = [*(step for step in steps if isinstance(step, Lengths)), *map(_as_text, text)]
         self._maps = [step for step in steps if isinstance(step, MapBatch)]
         self._steps: list[Finish] = [*lengths, *self._maps]
-        self._batch_size, self._model = batch_size, model
+        self._batch_size = batch_size
+        self._model = model() if self._maps else {}  # not its maker, which would keep whoever keeps this
         self.varying = _varying(spec, lengths)
         staged = spec if self._maps else self.varying
         self._staged = [name for name in spec if name in staged]
@@ -148,7 +149,7 @@ class Finisher:
         Args:
             shorter: Entries that are missing from rows as long as they can be.
         """
-        model = self._model()
+        model = self._model
         rows = {name: np.zeros((self._batch_size, *field.room), field.dtype) for name, field in self.stage.items()}
         for name in self._staged:
             if name in self.varying:
