@@ -30,6 +30,7 @@ test-all: test
 
 # What docs/guarantees.md promises, at length: both print the seed that they go by, and stop at the first violation.
 faults: install
+	$(BIN)/python -m pytest tests/faults
 	$(BIN)/python -m tests.faults.long
 	$(BIN)/python -m tests.faults.fuzz
 

@@ -72,14 +72,13 @@ def run_again(shell, cell, tmp_path):
     return once, often
 
 
-@pytest.mark.parametrize("shell", [pytest.param("exec", marks=pytest.mark.slow), "IPython"])
+@pytest.mark.parametrize("shell", ["exec", "IPython"])
 def test_a_cell_that_is_run_again_replaces_its_daemon_its_connection_and_its_memory(shell, tmp_path):
     once, often = run_again(shell, CONNECT, tmp_path)
 
     assert often == once
 
 
-@pytest.mark.slow
 def test_a_stream_that_the_notebook_has_shown_does_not_keep_its_connection(tmp_path):
     """IPython keeps whatever a cell showed, in `Out`."""
     once, often = run_again("IPython", f"{CONNECT}\nstream", tmp_path)
@@ -95,7 +94,6 @@ model.fit(stream.keras(inputs="x", targets="x"), verbose=0)
 """
 
 
-@pytest.mark.slow
 def test_a_cell_with_a_fit_that_is_run_again_keeps_nothing_of_the_fit_before(tmp_path):
     once, often = run_again("exec", CONNECT.replace("batch = ", "") + FIT, tmp_path)
 
@@ -107,6 +105,8 @@ import os, signal, sys, threading
 import keras, numpy as np, tensorflow as tf
 import loader_client
 from loader_service import Dataset
+
+pytestmark = pytest.mark.slow
 
 sys.path.insert(0, sys.argv[1])
 when = sys.argv[2]
@@ -148,7 +148,7 @@ with loader_client.connect(workers=1) as loader:
 """
 
 
-@pytest.mark.parametrize("when", [pytest.param("in a callback", marks=pytest.mark.slow), "while it waits"])
+@pytest.mark.parametrize("when", ["in a callback", "while it waits"])
 def test_ctrl_c_in_the_middle_of_a_fit_leaves_a_stream_that_the_next_fit_takes(when, tmp_path):
     """The epoch that was cut short is given up; the next fit trains the whole of the next one."""
     (tmp_path / "slow.py").write_text("import time\ndef slow(sample):\n    time.sleep(0.02)\n    return sample\n")

@@ -102,6 +102,8 @@ def test_a_private_daemons_workers_end_with_a_script_that_is_killed_while_they_a
 import time
 import loader_client
 from tests.faults.data import noisy
+
+pytestmark = pytest.mark.slow
 with loader_client.connect(workers=2) as loader:
     loader.stream(noisy()).take(0)
     print("ready", flush=True)

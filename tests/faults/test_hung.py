@@ -39,6 +39,8 @@ def slow(sample):
 LEAKS = """
 import numpy as np
 
+pytestmark = pytest.mark.slow
+
 kept = []
 
 def leak(sample):

@@ -16,6 +16,8 @@ from tests.faults.data import hash_of, hashes, noisy
 from tests.faults.trainer import ROOT
 from tests.faults.watch import shared_memory, wait_until, workers_of
 
+pytestmark = pytest.mark.slow
+
 DATASET = noisy()
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults.trainer import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def run(program, *options):
     return subprocess.run(

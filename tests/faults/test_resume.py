@@ -17,6 +17,8 @@ import numpy as np
 from pathlib import Path
 from loader_client.backup import Backups, Progress
 
+pytestmark = pytest.mark.slow
+
 backups = Backups(Path(sys.argv[1]))
 found = backups.choose(0)
 step = found.progress.iterations if found else 0

@@ -10,6 +10,8 @@ from loader_service import Dataset
 from tests.faults.data import hashes, noisy, table
 from tests.faults.watch import status_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 DATASET = noisy()
 SLOW = "import time\ndef slow(sample):\n    time.sleep(0.002)\n    return sample\n"
 

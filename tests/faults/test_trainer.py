@@ -19,6 +19,8 @@ STOPS = """
 import os, signal, sys
 import loader_client
 from tests.faults.data import hash_of, noisy
+
+pytestmark = pytest.mark.slow
 with loader_client.connect() as loader:
     stream = loader.stream(noisy())
     batches = [stream.take(n) for n in range(3)]
