@@ -118,6 +118,7 @@ def test_a_batch_that_is_another_one_in_each_worker_is_found_out_by_two_of_them(
         assert len({int(batch["y/1"][0, 0]) for _ in range(3) for batch in stream}) == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_same_batches():
     """The object is made anew, by another process as it were: in whatever order it is by then."""
     with loader_client.wrap(Same(), workers=1, seed=7) as stream:
@@ -146,6 +147,7 @@ def test_the_object_is_there_again_when_the_daemon_is_killed():
         assert first["x/noise"].tobytes() == wanted[0]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_batch():
     with loader_client.wrap(Same(20), workers=2, seed=7) as stream:
         wanted = [stream.peek(n)["x/noise"].tobytes() for n in range(40)]

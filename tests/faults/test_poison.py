@@ -23,6 +23,8 @@ MODULE = """
 import ctypes, os, sys
 import numpy as np
 
+pytestmark = pytest.mark.slow
+
 RAISING, DEADLY = {raising!r}, {deadly!r}
 
 def poison(sample, rng):
