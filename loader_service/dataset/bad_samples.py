@@ -9,7 +9,7 @@ all other workers               no: they are told   no: the daemon does
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,16 @@ class BadSamples:
             raise self.ledger.refuse(sample, self.most, self._samples, str(self._file.path)) from error
         self._enter([sample])
         self._unwritten = True
+
+    def insist(self, make: Callable[[], None]) -> None:
+        """Make rows again until they can be made: with samples replaced that raise, as far as that may be."""
+        raised: Counter[int] = Counter()
+        while True:
+            try:
+                make()
+                return
+            except DatasetError as error:
+                self.forgive(error, raised)
 
     def write(self) -> None:
         """Have the file hold what was found; once it was worth it: batches can be made with it."""

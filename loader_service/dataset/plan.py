@@ -237,8 +237,7 @@ class Plan:
             out: Arrays as `empty_rows` makes them.
             room: Hands out room for an array of the batch, given its name, shape and dtype.
         """
-        hidden = {name for field in self._ragged for name in (field, lengths_of(field))}
-        self.fill(n, rows.start, rows.stop, {name: array for name, array in out.items() if name not in hidden})
+        self.fill(n, rows.start, rows.stop, {name: array for name, array in out.items() if name not in self._unstaged})
         filled: dict[str, Any] = dict(out)
         for field in self._ragged:
             assert isinstance(self._reader, ArraysReader), "no other source has such rows"
@@ -281,13 +280,7 @@ class Plan:
             return made[name]
 
         with globals_kept() if self._runs_user_code else nullcontext():
-            raised: Counter[int] = Counter()
-            while True:
-                try:
-                    self.fill(n, rows.start, rows.stop, out)
-                    break
-                except DatasetError as error:
-                    self._bad.forgive(error, raised)
+            self._bad.insist(lambda: self.fill(n, rows.start, rows.stop, out))
             if self._finisher.stage:
                 self.finish(n, rows, out, room)
         self._bad.write()
@@ -466,7 +459,8 @@ class Plan:
     def _compile(self, specs: list[Spec]) -> None:
         chain = self.declaration.transforms
         self._runs_user_code = self._seeds_source or self._has_functions
-        self._ragged: tuple[str, ...] = ()
+        self._ragged: tuple[str, ...] = ()  # fields whose rows `make` takes from where they are
+        self._unstaged: frozenset[str] = frozenset()  # what it leaves out of the stage for them
         if self._parts is not None:
             return
         varying = self._finisher.varying
@@ -492,6 +486,7 @@ class Plan:
                 columns.append(Column(field, source, tuple(own.values()), in_place and source == specs[-1][field]))
         self._columns = tuple(columns)
         self._ragged = tuple(column.field for column in columns if column.field in varying)
+        self._unstaged = frozenset(name for field in self._ragged for name in (field, lengths_of(field)))
         done = {column.field for column in columns}
         self._sample_fields = tuple(field for field in specs[-1] if field not in done)
         self._read_fields = frozenset(self._source_spec if mapped >= 0 else self._sample_fields)

@@ -7,7 +7,6 @@ for samples, this does for batches: their order, names for errors, others in the
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -123,13 +122,7 @@ class WholePlan:
             return made[name]
 
         with globals_kept():
-            raised: Counter[int] = Counter()
-            while True:
-                try:
-                    self.put(n, room)
-                    break
-                except DatasetError as error:
-                    self._bad.forgive(error, raised)
+            self._bad.insist(lambda: self.put(n, room))
         self._bad.write()
         return made
 
