@@ -7,6 +7,8 @@ import pytest
 
 from tests.end_to_end.conftest import run_script
 
+pytestmark = pytest.mark.slow
+
 CONNECT = """
 import loader_client, numpy as np
 from loader_service import Dataset
@@ -105,8 +107,6 @@ import os, signal, sys, threading
 import keras, numpy as np, tensorflow as tf
 import loader_client
 from loader_service import Dataset
-
-pytestmark = pytest.mark.slow
 
 sys.path.insert(0, sys.argv[1])
 when = sys.argv[2]

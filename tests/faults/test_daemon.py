@@ -15,6 +15,8 @@ from tests.faults.data import hash_of, hashes, noisy, table
 from tests.faults.trainer import ROOT, Trainer
 from tests.faults.watch import family_of, status_of, wait_for_end, wait_until
 
+pytestmark = pytest.mark.slow
+
 #: The worker keeps Python's lock, and heeds nobody.
 DEEP_IN_C = """
 import ctypes
@@ -103,7 +105,6 @@ import time
 import loader_client
 from tests.faults.data import noisy
 
-pytestmark = pytest.mark.slow
 with loader_client.connect(workers=2) as loader:
     loader.stream(noisy()).take(0)
     print("ready", flush=True)

@@ -12,6 +12,8 @@ from loader_service import Dataset
 from loader_service.protocol.errors import SampleError
 from tests.end_to_end.conftest import digest, expected_digest
 
+pytestmark = pytest.mark.slow
+
 HANGS_ONCE = """
 import os, time
 MARKER = {marker!r}
@@ -38,8 +40,6 @@ def slow(sample):
 
 LEAKS = """
 import numpy as np
-
-pytestmark = pytest.mark.slow
 
 kept = []
 

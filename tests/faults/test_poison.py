@@ -17,13 +17,13 @@ from loader_service.cli import app
 from loader_service.dataset.ledger_file import LedgerFile, ledger_path
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest, expected_digest
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 60
 RAISING, DEADLY = {0, 3, 17, 30, 44}, {8}
 MODULE = """
 import ctypes, os, sys
 import numpy as np
-
-pytestmark = pytest.mark.slow
 
 RAISING, DEADLY = {raising!r}, {deadly!r}
 

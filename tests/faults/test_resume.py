@@ -11,13 +11,13 @@ import loader_client
 from loader_client.backup import Backups
 from tests.faults import resume
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import sys
 import numpy as np
 from pathlib import Path
 from loader_client.backup import Backups, Progress
-
-pytestmark = pytest.mark.slow
 
 backups = Backups(Path(sys.argv[1]))
 found = backups.choose(0)

@@ -12,6 +12,8 @@ from tests.faults.data import hashes, noisy
 from tests.faults.trainer import ROOT, Trainer
 from tests.faults.watch import status_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 DATASET = noisy()
 
 #: Takes some batches, stops itself, and looks at them again when it goes on.
@@ -20,7 +22,6 @@ import os, signal, sys
 import loader_client
 from tests.faults.data import hash_of, noisy
 
-pytestmark = pytest.mark.slow
 with loader_client.connect() as loader:
     stream = loader.stream(noisy())
     batches = [stream.take(n) for n in range(3)]
