@@ -13,6 +13,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_KEYS = 1000  # that are remembered
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -25,6 +26,23 @@ def stream_key(*parts: int | str) -> int:
     True
     """
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
+
+
+class DrawKeys:
+    """The keys of a dataset's random numbers: one for each epoch and each step that draws."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._known: dict[tuple[int, int], int] = {}
+
+    def of(self, epoch: int, step: int) -> int:
+        """Return the key of a step, by its number, in an epoch."""
+        key = self._known.get((epoch, step))
+        if key is None:
+            if len(self._known) > MOST_KEYS:
+                self._known.clear()
+            key = self._known[epoch, step] = stream_key("draws", self._seed, epoch, step)
+        return key
 
 
 def mix(counters: NDArray[np.uint64], key: int | NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class Parts:
         specs = {number: plan.row_spec for number, plan in self.plans.items()}
         self._first = min(specs)
         self.spec: Spec = specs[self._first]
+        self.runs_user_code = any(plan.runs_user_code for plan in self.plans.values())
+        self.ragged: tuple[str, ...] = ()  # each part writes its rows to the stage
         for number, spec in specs.items():
             if not _alike(spec, self.spec):
                 raise DatasetError(
@@ -56,6 +58,17 @@ class Parts:
                     f"{_differing(self.spec, spec)}. Let the transforms of each part make them alike"
                 )
             self.spec = {name: _longer(field, spec[name]) for name, field in self.spec.items()}
+
+    def compile(self, varying: Collection[str], *, staged: bool) -> None:
+        """Each part has decided for itself how its rows are made."""
+
+    def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> NoReturn:
+        """There are none: see `ragged`."""
+        raise NotImplementedError(f"rows of {field!r} are on the stage")
+
+    def doubts(self, some_ids: NDArray[np.int64]) -> list[str]:
+        """Return what seems wrong with the user's code of any part, in sentences."""
+        return list(dict.fromkeys(told for plan in self.plans.values() for told in plan.doubts()))
 
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample of the first part."""

@@ -1,13 +1,8 @@
-"""The declared chain -> the steps that run, for any rows of any batch.
+"""A declared dataset -> any rows of any batch.
 
-    columns    fields that the source reads for many samples at once, if all their transforms are vectorised:
-               one read into the rows of a task, then each transform over all of them
-    samples    all other fields: one sample after the other, while it is in the cache
-
+    order      which samples stand in a batch (order.py, buckets.py, selection/)
+    rows       one of each sample (chain.py; of several sources, parts.py)
     finish     what can be done only when all rows of a batch are there (finish/): they are on a stage until then
-
-Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
-shape and dtype stay as they are gets the row to write into, and the steps after it work there, in place.
 
 `Plan.fill` is a pure function of (n, start, stop) and of the ledger: order and selection give the sample ids, those
 that cannot be made are replaced (bad_samples.py), and random numbers depend on (seed, epoch, position). `compute` and
@@ -16,12 +11,11 @@ every worker run this same code; how rows are cut into tasks cannot be seen in t
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -29,25 +23,19 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.bad_samples import BadSamples
 from loader_service.dataset.buckets import BucketOrder, lengths_of_samples
-from loader_service.dataset.collate import put, put_part
+from loader_service.dataset.chain import Chain, Rows
 from loader_service.dataset.declaration import Batch, Declaration
-from loader_service.dataset.draws import stream_key, uniforms
+from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.finish.finisher import Finisher
 from loader_service.dataset.finish.step import Lengths, Room
-from loader_service.dataset.naming import Naming
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.parts import Parts
-from loader_service.dataset.purity import doubts, same
 from loader_service.dataset.selection.opening import make_index, select
 from loader_service.dataset.selection.runs import Skip
-from loader_service.dataset.sources.arrays import ArraysReader
-from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.joined import JoinedReader, Leaf
-from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable, as_sub_index, sub_index
-from loader_service.dataset.transforms.map import Map, UserFunction, globals_kept, seed_globals
-from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
-from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
+from loader_service.dataset.transforms.map import UserFunction, globals_kept
+from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
 from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about
 from loader_service.protocol.nesting import SEPARATOR
@@ -56,30 +44,9 @@ from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
 BUCKETS = "buckets"  # what stands under this name in the index
-SOURCE = -1  # the number of the source's random stream, among those of the transforms
 FINISH = -2  # of the first finish step; the others count down
 FIRST_TRIES = 10  # samples that may fail when a dataset is opened; if more do, it is not for their own sake
 WEIGHT = "weight"  # float32 (): what `remainder="pad"` adds; 0 in padding rows
-Rows = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One transform, where it stands in the chain, and whether its result is written into the row."""
-
-    number: int
-    transform: FieldTransform
-    into_row: bool
-
-
-@dataclass(frozen=True)
-class Column:
-    """A field that is read and transformed for all rows of a task at once."""
-
-    field: str
-    source_spec: FieldSpec
-    steps: tuple[Step, ...]
-    read_into_row: bool
 
 
 class Plan:
@@ -109,7 +76,6 @@ class Plan:
         functions = [step for step in (*declaration.transforms, *declaration.finish) if isinstance(step, UserFunction)]
         for function in functions:
             function.bind(table)
-        self._has_functions = bool(functions)
         try:
             self.index = make_index(declaration, table) if index is None else index
             self._reader: Reader = declaration.source.reader(self.index, table)
@@ -134,18 +100,23 @@ class Plan:
             self.batches_per_epoch, self.short = order.batches, order.short
             positions = order.batches * self.batch_size
             self._order = OrderCache(positions, seed, self._selection.ids, order.numbers)
-        self._draw_keys: dict[tuple[int, int], int] = {}
-        self._seeds_source = isinstance(self._reader, PythonReader)
+        self._keys = DrawKeys(declaration.seed)
         pool = self._selection.pool
         most = declaration.on_error.most_replaced(pool.size) if declaration.on_error else 0
         self._bad = BadSamples(self.key, pool, declaration.seed, most, replaced)
         self._table = table
-        self._parts: Parts | None = None
-        specs = self._learn(blame)
-        self._finisher = Finisher(specs[-1], declaration.finish, self.batch_size, self.first_sample)
-        self._compile(specs)
+        self._rows = self._learn(blame)
+        self._finisher = Finisher(self._rows.spec, declaration.finish, self.batch_size, self._rows.first_sample)
+        self._rows.compile(self._finisher.varying, staged=bool(self._finisher.stage))
+        self._runs_user_code = self._rows.runs_user_code or bool(functions)
+        #: What `make` leaves out of the stage, since it is taken from where it is.
+        self._unstaged = frozenset(name for field in self._rows.ragged for name in (field, lengths_of(field)))
         varying = self._finisher.varying.items()
-        self.row_spec = {**specs[-1], **{name: replace(field, form=specs[-1][name].form) for name, field in varying}}
+        row_spec = self._rows.spec
+        self.row_spec: dict[str, FieldSpec] = {
+            **row_spec,
+            **{name: replace(field, form=row_spec[name].form) for name, field in varying},
+        }
         self.spec: dict[str, FieldSpec] = self._finisher.spec
         if IDS in self.spec:
             raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
@@ -154,7 +125,7 @@ class Plan:
             self.spec = {**self.spec, WEIGHT: FieldSpec((), "float32")}
         stage = self._finisher.stage
         self._row_specs = {
-            **{name: field for name, field in self.spec.items() if name in specs[-1] and name not in stage},
+            **{name: field for name, field in self.spec.items() if name in row_spec and name not in stage},
             **({WEIGHT: self.spec[WEIGHT]} if self._adds_weight else {}),
             **stage,
             IDS: IDS_SPEC,
@@ -217,18 +188,7 @@ class Plan:
 
     def make_rows(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Rows) -> None:
         """Make rows of the samples that stand at these positions of an epoch."""
-        if self._parts is not None:
-            self._parts.make_rows(epoch, ids, positions, out)
-            return
-        if self._reads_rows:
-            self._fill_by_user(ids, out)
-            return
-        draws = self._draw(epoch, positions)
-        for column in self._columns:
-            if column.field in out:
-                self._fill_column(column, ids, draws, out)
-        if self._sample_fields:
-            self._fill_samples(epoch, ids, positions, draws, out)
+        self._rows.make_rows(epoch, ids, positions, out)
 
     def make(self, n: int, rows: range, out: Rows, room: Room) -> None:
         """Make batch `n`, or that part of it which has these rows, in one go: what lies in memory is not staged first.
@@ -239,9 +199,8 @@ class Plan:
         """
         self.fill(n, rows.start, rows.stop, {name: array for name, array in out.items() if name not in self._unstaged})
         filled: dict[str, Any] = dict(out)
-        for field in self._ragged:
-            assert isinstance(self._reader, ArraysReader), "no other source has such rows"
-            filled[field], filled[lengths_of(field)] = self._reader.ragged_rows(field, out[IDS])
+        for field in self._rows.ragged:
+            filled[field], filled[lengths_of(field)] = self._rows.ragged_rows(field, out[IDS])
         self.finish(n, rows, filled, room)
 
     @property
@@ -264,7 +223,7 @@ class Plan:
         position = batch * self.batch_size + rows.start
 
         def key(step: int) -> int:
-            return self._draw_key(epoch, FINISH - step)
+            return self._keys.of(epoch, FINISH - step)
 
         self._finisher.run(filled, room, key, position, f"batch {n}")
 
@@ -296,6 +255,21 @@ class Plan:
             raise DatasetError(f"sample {outside[0]} is none: ids count from 0 to {samples - 1:,}")
         return [self._reader.describe(sample_id) if sample_id >= 0 else "" for sample_id in ids.tolist()]
 
+    def doubts(self) -> list[str]:
+        """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
+        pool = self._selection.pool
+        some = self._bad.apply(pool.fixed_ids(np.arange(min(2, pool.size), dtype=np.int64)))
+        return self._rows.doubts(some) or self._finisher.doubts(lambda step: self._keys.of(0, FINISH - step))
+
+    def first_sample(self) -> Mapping[str, Any]:
+        """Return the first sample after all transforms."""
+        return self._rows.first_sample()
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether a user's code is run for rows or batches."""
+        return self._runs_user_code
+
     def error_of(self, n: int, rows: range, row: int, told: str) -> DatasetError:
         """Return the error that names the sample in one of these rows of batch `n`, without touching it."""
         if row == len(rows):
@@ -308,33 +282,7 @@ class Plan:
         (sample_id,) = self._ids(epoch, position, position + 1).tolist()
         return error_about(sample_id, self._reader.describe(sample_id), told)
 
-    # -- samples that cannot be made -------------------------------------------------------------------------
-
-    def _ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Return which samples stand at these positions of an epoch."""
-        return self._bad.apply(self._order.ids(epoch, start, stop))
-
-    def _learn(self, blame: str) -> list[Spec]:
-        """Return the specs of the source and after each transform: those of the first sample that can be made."""
-        raised: Counter[int] = Counter()
-        if blame and isinstance(self._reader, JoinedReader):  # each part has a first sample: which one was it?
-            raise DatasetError(f"{blame}. Each part is opened with a sample of it: open them one by one to see which")
-        if blame:
-            first = self._bad.first
-            raised[first] = ATTEMPTS
-            self._bad.forgive(error_about(first, self._reader.describe(first), blame), raised)
-        while True:
-            try:
-                specs = self._declare(self._bad.first)
-                break
-            except DatasetError as error:
-                if len(raised) >= FIRST_TRIES:
-                    raise
-                self._bad.forgive(error, raised)
-        self._bad.write()
-        return specs
-
-    # -- compiling -------------------------------------------------------------------------------------------
+    # -- opening ---------------------------------------------------------------------------------------------
 
     @property
     def _remainder(self) -> Literal["keep", "drop", "pad"]:
@@ -362,27 +310,6 @@ class Plan:
         ids = self._selection.fixed_ids(np.arange(self._selection.size, dtype=np.int64))
         return as_sub_index(BUCKETS, buckets.make_index(lengths_of_samples(buckets, self._reader, table)[ids]))
 
-    def _declare(self, first: int) -> list[Spec]:
-        """Return the spec of the source, and after each transform; a user's function is run once to find its."""
-        self._first = first
-        if isinstance(self._reader, JoinedReader):
-            parts = self._parts = Parts(self._reader, self._selection.pool, self._bad.ids, self._open_part)
-            return [parts.spec]
-        with self._naming(first), globals_kept():
-            self._seed_source(0, 0)
-            self._source_spec = self._reader.model(first)
-        specs: list[Spec] = [self._source_spec]
-        chain = self.declaration.transforms
-        for number, transform in enumerate(chain):
-            if isinstance(transform, Map):
-                transform.load()
-                with globals_kept():
-                    sample = self._sample(0, number + 1)
-                specs.append(transform.spec_of(sample))
-            else:
-                specs.append(transform.declare(specs[-1]))
-        return specs
-
     def _open_part(self, leaf: Leaf, first: int) -> Plan:
         """Open one part of several as a dataset by itself, which begins with a certain sample."""
         declaration = Declaration(
@@ -395,227 +322,41 @@ class Plan:
         )
         return Plan(declaration, self._table, leaf.index, replaced=())
 
-    def doubts(self) -> list[str]:
-        """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
-        found: list[str] = []
-        if self._parts is not None:
-            found += dict.fromkeys(told for plan in self._parts.plans.values() for told in plan.doubts())
-            return found or self._finisher.doubts(self._finish_key)
-        if self._seeds_source and not self._reads_rows:
-            found += doubts(self._reader.describe(self._first), partial(self._sample, steps=0))
-        for number, transform in enumerate(self.declaration.transforms):
-            if isinstance(transform, Map) and not found:  # what comes behind it would be blamed as well
-                found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
-        if not found:
-            found += self._finisher.doubts(self._finish_key)
-        if self._reads_rows and self._selection.pool.size > 1 and not self._reads_rows_alike():
-            found.append(
-                "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
-                "once is nothing that a batch may depend on. Give your source no read_rows, or draw nothing in it"
-            )
-        return found
+    def _learn(self, blame: str) -> Chain | Parts:
+        """Return what makes rows: of samples that look like the first one that can be made."""
+        raised: Counter[int] = Counter()
+        if blame and isinstance(self._reader, JoinedReader):  # each part has a first sample: which one was it?
+            raise DatasetError(f"{blame}. Each part is opened with a sample of it: open them one by one to see which")
+        if blame:
+            first = self._bad.first
+            raised[first] = ATTEMPTS
+            self._bad.forgive(error_about(first, self._reader.describe(first), blame), raised)
+        while True:
+            try:
+                rows = self._open_rows(self._bad.first)
+                break
+            except DatasetError as error:
+                if len(raised) >= FIRST_TRIES:
+                    raise
+                self._bad.forgive(error, raised)
+        self._bad.write()
+        return rows
 
-    def _finish_key(self, step: int) -> int:
-        return self._draw_key(0, FINISH - step)
-
-    def _reads_rows_alike(self) -> bool:
-        ids = self._bad.apply(self._selection.pool.fixed_ids(np.arange(2, dtype=np.int64)))
-        rows = [{name: np.zeros((2, *field.room), field.dtype) for name, field in self.spec.items()} for _ in "ab"]
-        try:
-            with globals_kept():
-                self._fill_by_user(ids, rows[0])
-                for row in range(2):
-                    self._fill_by_user(ids[row : row + 1], {name: out[row : row + 1] for name, out in rows[1].items()})
-        except DatasetError:
-            return True  # a sample is bad: whoever makes it will say so
-        return same(*rows)
-
-    def first_sample(self) -> Mapping[str, Any]:
-        """Return the first sample after all transforms."""
-        if self._parts is not None:
-            return self._parts.first_sample()
-        return self._sample(0, steps=len(self.declaration.transforms))
-
-    def _sample(self, position: int, steps: int) -> dict[str, Any]:
-        """Return the first sample after `steps` transforms, with the random numbers of a position in epoch 0."""
-        epoch = 0
-        draws = self._draw(epoch, np.asarray([position], np.int64))
-        with self._naming(self._first):
-            sample = self._example(epoch, position)
-            for number, transform in enumerate(self.declaration.transforms[:steps]):
-                if isinstance(transform, SampleTransform):
-                    sample = transform.apply(sample, self._draw_key(epoch, number), position)
-                else:
-                    name = transform.field
-                    sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)
-        return sample
-
-    def _example(self, epoch: int, position: int) -> dict[str, Any]:
-        """Return the first sample, to try steps with; a generator has it still to give."""
-        if isinstance(self._reader, GeneratorReader):
-            return self._reader.peek()
-        return self._read(epoch, self._first, position, frozenset(self._source_spec))
-
-    def _compile(self, specs: list[Spec]) -> None:
-        chain = self.declaration.transforms
-        self._runs_user_code = self._seeds_source or self._has_functions
-        self._ragged: tuple[str, ...] = ()  # fields whose rows `make` takes from where they are
-        self._unstaged: frozenset[str] = frozenset()  # what it leaves out of the stage for them
-        if self._parts is not None:
-            return
-        varying = self._finisher.varying
-        self._reads_rows = (
-            not chain
-            and not self._finisher.stage
-            and isinstance(self._reader, PythonReader)
-            and self._reader.reads_rows
-        )
-        mapped = max((number for number, step in enumerate(chain) if isinstance(step, SampleTransform)), default=-1)
-        steps: dict[int, Step] = {}
-        columns: list[Column] = []
-        for field in specs[-1]:
-            numbers = [k for k, step in enumerate(chain) if isinstance(step, FieldTransform) and step.field == field]
-            own = self._steps_of(field, [k for k in numbers if k > mapped], specs)
-            steps |= own
-            source = self._source_spec.get(field)
-            vectorised = all(step.transform.vectorised for step in own.values())
-            if field in varying:
-                vectorised = isinstance(self._reader, ArraysReader) and not own
-            if mapped < 0 and field in self._reader.columns and vectorised and source is not None:
-                in_place = all(step.into_row and step.transform.in_place for step in own.values())
-                columns.append(Column(field, source, tuple(own.values()), in_place and source == specs[-1][field]))
-        self._columns = tuple(columns)
-        self._ragged = tuple(column.field for column in columns if column.field in varying)
-        self._unstaged = frozenset(name for field in self._ragged for name in (field, lengths_of(field)))
-        done = {column.field for column in columns}
-        self._sample_fields = tuple(field for field in specs[-1] if field not in done)
-        self._read_fields = frozenset(self._source_spec if mapped >= 0 else self._sample_fields)
-        self._sample_steps: list[tuple[int, FieldTransform | SampleTransform, bool]] = [
-            (number, transform, number in steps and steps[number].into_row)
-            for number, transform in enumerate(chain)
-            if isinstance(transform, SampleTransform) or transform.field not in done
-        ]
-
-    def _steps_of(self, field: str, numbers: list[int], specs: list[Spec]) -> dict[int, Step]:
-        """Return the steps of one field; from the last that changes its spec on, they write into the row."""
-        chain = self.declaration.transforms
-        steps: dict[int, Step] = {}
-        into_row = field not in self._finisher.varying
-        for number in reversed(numbers):
-            transform = chain[number]
-            assert isinstance(transform, FieldTransform), "only field transforms have numbers here"
-            into_row = into_row and specs[number + 1][field] == specs[-1][field]
-            steps[number] = Step(number, transform, into_row)
-            into_row = into_row and transform.in_place
-        return dict(sorted(steps.items()))
+    def _open_rows(self, first: int) -> Chain | Parts:
+        if isinstance(self._reader, JoinedReader):
+            return Parts(self._reader, self._selection.pool, self._bad.ids, self._open_part)
+        return Chain(self._reader, self.declaration.transforms, self._keys, first)
 
     # -- filling ---------------------------------------------------------------------------------------------
+
+    def _ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Return which samples stand at these positions of an epoch."""
+        return self._bad.apply(self._order.ids(epoch, start, stop))
 
     def _pad(self, filled: int, out: Rows) -> None:
         for rows in out.values():
             rows[filled:] = 0
         out[IDS][filled:] = -1
-
-    def _draw_key(self, epoch: int, number: int) -> int:
-        key = self._draw_keys.get((epoch, number))
-        if key is None:
-            if len(self._draw_keys) > 1000:
-                self._draw_keys.clear()
-            key = self._draw_keys[epoch, number] = stream_key("draws", self.declaration.seed, epoch, number)
-        return key
-
-    def _draw(self, epoch: int, positions: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
-        """Return the random numbers of each transform, of shape (rows, draws)."""
-        return {
-            number: uniforms(self._draw_key(epoch, number), positions, transform.draws)
-            for number, transform in enumerate(self.declaration.transforms)
-            if isinstance(transform, FieldTransform)
-        }
-
-    def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, out: Rows) -> None:
-        values = rows = out[column.field]
-        if column.field in self._finisher.varying:
-            assert isinstance(self._reader, ArraysReader), "no other source has such rows"
-            sources, out[lengths_of(column.field)][...] = self._reader.ragged_rows(column.field, ids)
-            for row, source in zip(rows, sources, strict=True):
-                row[: len(source)] = source
-            return
-        if not column.read_into_row:
-            values = np.empty((len(ids), *column.source_spec.room), column.source_spec.dtype)
-        self._reader.read_column(column.field, ids, values)
-        try:
-            for step in column.steps:
-                values = step.transform.apply(values, draws[step.number], rows if step.into_row else None)
-        except Exception:
-            self._blame(column, ids, draws)
-            raise
-        if values is not rows:
-            rows[...] = values
-
-    def _blame(self, column: Column, ids: NDArray[np.int64], draws: Any) -> None:
-        """Raise the error of the first sample that fails alone."""
-        for row, sample_id in enumerate(ids.tolist()):
-            with self._naming(sample_id):
-                values = np.empty((1, *column.source_spec.room), column.source_spec.dtype)
-                self._reader.read_column(column.field, ids[row : row + 1], values)
-                for step in column.steps:
-                    values = step.transform.apply(values, draws[step.number][row : row + 1], None)
-
-    def _fill_samples(
-        self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], draws: Any, out: Rows
-    ) -> None:
-        fields, steps = self._sample_fields, self._sample_steps
-        for number, (sample_id, position) in enumerate(zip(ids.tolist(), positions.tolist(), strict=True)):
-            with self._naming(sample_id):
-                rows = {field: out[field][number, ...] for field in fields}  # without the dots, numbers were copies
-                sample = self._read(epoch, sample_id, position, self._read_fields)
-                for step, transform, into_row in steps:
-                    if isinstance(transform, SampleTransform):
-                        sample = transform.apply(sample, self._draw_key(epoch, step), position)
-                    else:
-                        name = transform.field
-                        row = rows[name] if into_row else None
-                        sample[name] = transform.apply(sample[name], draws[step][number], row)
-                self._collate(sample, rows, out, number)
-
-    def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`."""
-        self._seed_source(epoch, position)
-        return self._reader.read(sample_id, fields)
-
-    def _seed_source(self, epoch: int, position: int) -> None:
-        if self._seeds_source:
-            seed_globals(self._draw_key(epoch, SOURCE), position)
-
-    def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray], out: Rows, number: int) -> None:
-        for field, row in rows.items():
-            if field not in sample:
-                raise SpecMismatch(f"field {field!r} is missing; the sample has {list(sample)}")
-            if field in self._finisher.varying:
-                out[lengths_of(field)][number] = put_part(row, sample[field], field)
-            elif sample[field] is not row:
-                put(row, sample[field], field)
-
-    def _fill_by_user(self, ids: NDArray[np.int64], out: Rows) -> None:
-        assert isinstance(self._reader, PythonReader), "only a user's source fills rows itself"
-        rows = {field: out[field] for field in self._source_spec}
-        try:
-            # A copy: the ids are a view of the order itself, and may be sorted in there, as h5py wants them.
-            self._reader.read_rows(ids.copy(), rows)
-        except Exception as error:
-            for row, sample_id in enumerate(ids.tolist()):
-                with self._naming(sample_id):
-                    self._reader.read_rows(
-                        ids[row : row + 1].copy(), {name: rows[name][row : row + 1] for name in rows}
-                    )
-            if len(np.unique(ids)) < len(ids):
-                return  # a sample that replaces another is here twice, which h5py cannot read at once; now it was
-            named = SampleError(f"samples {ids[0]} .. {ids[-1]}, read_rows: {type(error).__name__}: {error}")
-            named.add_note(traceback.format_exc())
-            raise named from error
-
-    def _naming(self, sample_id: int) -> Naming:
-        return Naming(self._reader.describe, sample_id)
 
 
 def default_roles(spec: Spec) -> tuple[list[str], list[str]]:

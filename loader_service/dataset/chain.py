@@ -1,0 +1,309 @@
+"""The declared transforms -> the steps that run, for any samples of one source.
+
+    columns    fields that the source reads for many samples at once, if all their transforms are vectorised:
+               one read into the rows of a task, then each transform over all of them
+    samples    all other fields: one sample after the other, while it is in the cache
+
+Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
+shape and dtype stay as they are gets the row to write into, and the steps after it work there, in place.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loader_service.dataset.collate import put, put_part
+from loader_service.dataset.declaration import AnyTransform
+from loader_service.dataset.draws import DrawKeys, uniforms
+from loader_service.dataset.naming import Naming
+from loader_service.dataset.purity import doubts, same
+from loader_service.dataset.sources.arrays import ArraysReader, RaggedRows
+from loader_service.dataset.sources.generator import GeneratorReader
+from loader_service.dataset.sources.python import PythonReader
+from loader_service.dataset.sources.source import Reader
+from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
+from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
+from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
+from loader_service.protocol.layout import lengths_of
+from loader_service.protocol.spec import FieldSpec, Spec
+
+SOURCE = -1  # the number of the source's random stream, among those of the transforms
+Rows = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform, where it stands in the chain, and whether its result is written into the row."""
+
+    number: int
+    transform: FieldTransform
+    into_row: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field that is read and transformed for all rows of a task at once."""
+
+    field: str
+    source_spec: FieldSpec
+    steps: tuple[Step, ...]
+    read_into_row: bool
+
+
+class Chain:
+    """Makes rows out of a source's samples: first it finds out what they look like, then `compile` says how."""
+
+    def __init__(self, reader: Reader, transforms: tuple[AnyTransform, ...], keys: DrawKeys, first: int) -> None:
+        """Find out what the samples look like after each transform; a user's function is run once to find its.
+
+        Args:
+            keys: Of all random numbers.
+            first: The sample that tells what all others look like.
+        Raises:
+            SampleError: If it cannot be made.
+        """
+        self._reader, self._transforms, self._keys, self._first = reader, transforms, keys, first
+        self._seeds_source = isinstance(reader, PythonReader)
+        with self._naming(first), globals_kept():
+            self._seed_source(0, 0)
+            self._source_spec = reader.model(first)
+        self._specs: list[Spec] = [self._source_spec]
+        for number, transform in enumerate(transforms):
+            if isinstance(transform, Map):
+                transform.load()
+                with globals_kept():
+                    sample = self._sample(0, number + 1)
+                self._specs.append(transform.spec_of(sample))
+            else:
+                self._specs.append(transform.declare(self._specs[-1]))
+        self.spec = self._specs[-1]  # of a sample after all transforms
+        self.runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in transforms)
+        self.ragged: tuple[str, ...] = ()  # fields whose rows `ragged_rows` has where they are
+
+    def first_sample(self) -> Mapping[str, Any]:
+        """Return the first sample after all transforms."""
+        return self._sample(0, steps=len(self._transforms))
+
+    def compile(self, varying: Collection[str], *, staged: bool) -> None:
+        """Decide how rows are made.
+
+        Args:
+            varying: Fields whose rows differ in length.
+            staged: Whether batches are made out of their rows when these are there.
+        """
+        self._varying = varying
+        self._reads_rows = (
+            not self._transforms and not staged and isinstance(self._reader, PythonReader) and self._reader.reads_rows
+        )
+        transforms = list(enumerate(self._transforms))
+        mapped = max((number for number, step in transforms if isinstance(step, SampleTransform)), default=-1)
+        steps: dict[int, Step] = {}
+        columns: list[Column] = []
+        for field, spec in self.spec.items():
+            numbers = [k for k, step in transforms if isinstance(step, FieldTransform) and step.field == field]
+            own = self._steps_of(field, [k for k in numbers if k > mapped])
+            steps |= own
+            source = self._source_spec.get(field)
+            vectorised = all(step.transform.vectorised for step in own.values())
+            if field in varying:
+                vectorised = isinstance(self._reader, ArraysReader) and not own
+            if mapped < 0 and field in self._reader.columns and vectorised and source is not None:
+                in_place = all(step.into_row and step.transform.in_place for step in own.values())
+                columns.append(Column(field, source, tuple(own.values()), in_place and source == spec))
+        self._columns = tuple(columns)
+        self.ragged = tuple(column.field for column in columns if column.field in varying)
+        done = {column.field for column in columns}
+        self._sample_fields = tuple(field for field in self.spec if field not in done)
+        self._read_fields = frozenset(self._source_spec if mapped >= 0 else self._sample_fields)
+        self._sample_steps: list[tuple[int, FieldTransform | SampleTransform, bool]] = [
+            (number, transform, number in steps and steps[number].into_row)
+            for number, transform in transforms
+            if isinstance(transform, SampleTransform) or transform.field not in done
+        ]
+
+    def make_rows(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Rows) -> None:
+        """Make rows of the samples that stand at these positions of an epoch.
+
+        Args:
+            out: What to write to, of each field; of a ragged one that is left out, nothing is made.
+        """
+        if self._reads_rows:
+            self._fill_by_user(ids, out)
+            return
+        draws = self._draw(epoch, positions)
+        for column in self._columns:
+            if column.field in out:
+                self._fill_column(column, ids, draws, out)
+        if self._sample_fields:
+            self._fill_samples(epoch, ids, positions, draws, out)
+
+    def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> tuple[RaggedRows, NDArray[np.int64]]:
+        """Return rows of different lengths where they are, and their lengths; that of id -1 is empty."""
+        assert isinstance(self._reader, ArraysReader), "no other source has such rows"
+        return self._reader.ragged_rows(field, ids)
+
+    # -- is the user's code pure? ----------------------------------------------------------------------------
+
+    def doubts(self, some_ids: NDArray[np.int64]) -> list[str]:
+        """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
+        found: list[str] = []
+        if self._seeds_source and not self._reads_rows:
+            found += doubts(self._reader.describe(self._first), partial(self._sample, steps=0))
+        for number, transform in enumerate(self._transforms):
+            if isinstance(transform, Map) and not found:  # what comes behind it would be blamed as well
+                found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
+        if self._reads_rows and not self._reads_rows_alike(some_ids):
+            found.append(
+                "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
+                "once is nothing that a batch may depend on. Give your source no read_rows, or draw nothing in it"
+            )
+        return found
+
+    def _reads_rows_alike(self, ids: NDArray[np.int64]) -> bool:
+        specs = self._source_spec.items()
+        rows = [{name: np.zeros((len(ids), *field.room), field.dtype) for name, field in specs} for _ in "ab"]
+        try:
+            with globals_kept():
+                self._fill_by_user(ids, rows[0])
+                for row in range(len(ids)):
+                    self._fill_by_user(ids[row : row + 1], {name: out[row : row + 1] for name, out in rows[1].items()})
+        except DatasetError:
+            return True  # a sample is bad: whoever makes it will say so
+        return same(*rows)
+
+    # -- the first sample, to try steps with -----------------------------------------------------------------
+
+    def _sample(self, position: int, steps: int) -> dict[str, Any]:
+        """Return the first sample after `steps` transforms, with the random numbers of a position in epoch 0."""
+        epoch = 0
+        draws = self._draw(epoch, np.asarray([position], np.int64))
+        with self._naming(self._first):
+            sample = self._example(epoch, position)
+            for number, transform in enumerate(self._transforms[:steps]):
+                if isinstance(transform, SampleTransform):
+                    sample = transform.apply(sample, self._keys.of(epoch, number), position)
+                else:
+                    name = transform.field
+                    sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)
+        return sample
+
+    def _example(self, epoch: int, position: int) -> dict[str, Any]:
+        """Return the first sample as it is read; a generator has it still to give."""
+        if isinstance(self._reader, GeneratorReader):
+            return self._reader.peek()
+        return self._read(epoch, self._first, position, frozenset(self._source_spec))
+
+    # -- compiling -------------------------------------------------------------------------------------------
+
+    def _steps_of(self, field: str, numbers: list[int]) -> dict[int, Step]:
+        """Return the steps of one field; from the last that changes its spec on, they write into the row."""
+        steps: dict[int, Step] = {}
+        into_row = field not in self._varying
+        for number in reversed(numbers):
+            transform = self._transforms[number]
+            assert isinstance(transform, FieldTransform), "only field transforms have numbers here"
+            into_row = into_row and self._specs[number + 1][field] == self.spec[field]
+            steps[number] = Step(number, transform, into_row)
+            into_row = into_row and transform.in_place
+        return dict(sorted(steps.items()))
+
+    # -- rows ------------------------------------------------------------------------------------------------
+
+    def _draw(self, epoch: int, positions: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
+        """Return the random numbers of each transform, of shape (rows, draws)."""
+        return {
+            number: uniforms(self._keys.of(epoch, number), positions, transform.draws)
+            for number, transform in enumerate(self._transforms)
+            if isinstance(transform, FieldTransform)
+        }
+
+    def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, out: Rows) -> None:
+        values = rows = out[column.field]
+        if column.field in self._varying:
+            sources, out[lengths_of(column.field)][...] = self.ragged_rows(column.field, ids)
+            for row, source in zip(rows, sources, strict=True):
+                row[: len(source)] = source
+            return
+        if not column.read_into_row:
+            values = np.empty((len(ids), *column.source_spec.room), column.source_spec.dtype)
+        self._reader.read_column(column.field, ids, values)
+        try:
+            for step in column.steps:
+                values = step.transform.apply(values, draws[step.number], rows if step.into_row else None)
+        except Exception:
+            self._blame(column, ids, draws)
+            raise
+        if values is not rows:
+            rows[...] = values
+
+    def _blame(self, column: Column, ids: NDArray[np.int64], draws: Any) -> None:
+        """Raise the error of the first sample that fails alone."""
+        for row, sample_id in enumerate(ids.tolist()):
+            with self._naming(sample_id):
+                values = np.empty((1, *column.source_spec.room), column.source_spec.dtype)
+                self._reader.read_column(column.field, ids[row : row + 1], values)
+                for step in column.steps:
+                    values = step.transform.apply(values, draws[step.number][row : row + 1], None)
+
+    def _fill_samples(
+        self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], draws: Any, out: Rows
+    ) -> None:
+        fields, steps = self._sample_fields, self._sample_steps
+        for number, (sample_id, position) in enumerate(zip(ids.tolist(), positions.tolist(), strict=True)):
+            with self._naming(sample_id):
+                rows = {field: out[field][number, ...] for field in fields}  # without the dots, numbers were copies
+                sample = self._read(epoch, sample_id, position, self._read_fields)
+                for step, transform, into_row in steps:
+                    if isinstance(transform, SampleTransform):
+                        sample = transform.apply(sample, self._keys.of(epoch, step), position)
+                    else:
+                        name = transform.field
+                        row = rows[name] if into_row else None
+                        sample[name] = transform.apply(sample[name], draws[step][number], row)
+                self._collate(sample, rows, out, number)
+
+    def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`."""
+        self._seed_source(epoch, position)
+        return self._reader.read(sample_id, fields)
+
+    def _seed_source(self, epoch: int, position: int) -> None:
+        if self._seeds_source:
+            seed_globals(self._keys.of(epoch, SOURCE), position)
+
+    def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray], out: Rows, number: int) -> None:
+        for field, row in rows.items():
+            if field not in sample:
+                raise SpecMismatch(f"field {field!r} is missing; the sample has {list(sample)}")
+            if field in self._varying:
+                out[lengths_of(field)][number] = put_part(row, sample[field], field)
+            elif sample[field] is not row:
+                put(row, sample[field], field)
+
+    def _fill_by_user(self, ids: NDArray[np.int64], out: Rows) -> None:
+        assert isinstance(self._reader, PythonReader), "only a user's source fills rows itself"
+        rows = {field: out[field] for field in self._source_spec}
+        try:
+            # A copy: the ids are a view of the order itself, and may be sorted in there, as h5py wants them.
+            self._reader.read_rows(ids.copy(), rows)
+        except Exception as error:
+            for row, sample_id in enumerate(ids.tolist()):
+                with self._naming(sample_id):
+                    self._reader.read_rows(
+                        ids[row : row + 1].copy(), {name: rows[name][row : row + 1] for name in rows}
+                    )
+            if len(np.unique(ids)) < len(ids):
+                return  # a sample that replaces another is here twice, which h5py cannot read at once; now it was
+            named = SampleError(f"samples {ids[0]} .. {ids[-1]}, read_rows: {type(error).__name__}: {error}")
+            named.add_note(traceback.format_exc())
+            raise named from error
+
+    def _naming(self, sample_id: int) -> Naming:
+        return Naming(self._reader.describe, sample_id)
