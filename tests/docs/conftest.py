@@ -12,6 +12,8 @@ CLASSES = ("daisy", "fern", "iris", "ivy", "lily", "moss", "oak", "pine", "rose"
 @pytest.fixture
 def readers_folder(tmp_path, monkeypatch):
     """What a reader of the docs has: an activated environment, photos in class folders, volumes, and scans."""
+    tmp_path = tmp_path / "reader"
+    tmp_path.mkdir()
     rng = np.random.default_rng(0)
     for split, count in (("train", 13), ("validation", 4)):
         for number, label in enumerate(CLASSES):

@@ -1,18 +1,23 @@
-"""Run the code blocks of one Markdown file, from top to bottom, in the current folder.
+"""Run the code blocks of Markdown files, from top to bottom, each file in a copy of the current folder.
+
+They run in one process, since TensorFlow starts slowly. A file's own modules are forgotten with it.
 
     python blocks   run in one namespace; one that begins with `# NAME.py` is written to that file instead
     toml blocks     begin with `# NAME.toml`, and are written to that file
     shell blocks    `loader-service` and `python` lines are run, `make` and `pip` lines are left out, others refused;
                     `> FILE` at the end of a line goes where a shell would let it go
 
-`loader-service start` without `--detach` goes on in the background; Ctrl-C ends it after the last block.
+`loader-service start` without `--detach` goes on in the background; Ctrl-C ends it after the file's last block.
 """
 
+import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,11 +27,27 @@ FILE = re.compile(r"# (\w+\.(?:py|toml))\n")
 PATIENCE = 60  # seconds
 
 
-def main(markdown):
+def main(pages):
+    sys.path.insert(0, "")
+    readers_folder = Path.cwd()
+    for page in pages:
+        folder = Path(tempfile.mkdtemp(prefix=f"{page.stem}-", dir=readers_folder.parent))
+        shutil.copytree(readers_folder, folder, dirs_exist_ok=True)
+        os.chdir(folder)
+        try:
+            run_page(page)
+        finally:
+            os.chdir(readers_folder)
+            shutil.rmtree(folder)
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(str(folder)):
+                del sys.modules[name]
+
+
+def run_page(markdown):
     text = markdown.read_text()
     namespace = {"__name__": "__main__"}
     foreground = []
-    sys.path.insert(0, "")
     for block in BLOCK.finditer(text):
         language, code = block.groups()
         line = text.count("\n", 0, block.start()) + 1
@@ -70,4 +91,4 @@ def run_shell(code, foreground):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(map(Path, sys.argv[1:]))
