@@ -16,6 +16,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 ENOUGH_DESCRIPTORS = 65536
+RESERVE = 64 * 2**20  # bytes of memory that stay free, whatever happens
 MEMORY_FILES = (  # limit, use, and what memory.stat calls the pages of files; version 2 and version 1
     ("memory.max", "memory.current", ("active_file", "inactive_file")),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
@@ -32,6 +33,15 @@ def memory_room(mounted: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int | None:
     """Return the bytes that this process's control groups have left for it; None where none has a limit."""
     rooms = [room for group in control_groups("memory", mounted, own) if (room := _memory_room(group)) is not None]
     return min(rooms, default=None)
+
+
+def available_memory() -> int:
+    """Return the bytes that this process may still take: what the machine has, or its control group."""
+    import psutil  # a worker hardly ever asks
+
+    available = int(psutil.virtual_memory().available)
+    room = memory_room()
+    return (available if room is None else min(available, room)) - RESERVE
 
 
 def control_groups(controller: str, mounted: Path = CGROUPS, own: Path = OWN_CGROUPS) -> Iterator[Path]:

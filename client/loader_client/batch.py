@@ -76,7 +76,7 @@ class SlotReader:
     """Makes batches of one stream's slots: views, or copies where the reader keeps too many views."""
 
     def __init__(self, arena: np.ndarray, layout: Layout, spec: Spec) -> None:
-        self._arena, self._nbytes, self._spec = arena, layout.slot_nbytes, spec
+        self._arena, self._nbytes, self._spec = arena, layout.stride, spec
         self._arrays = SlotArrays(layout)
 
     def view(self, slot: int, rows: int, returned: Callable[[], None]) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from typing import Any
 from loader_service.daemon.datasets import Opening, Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.ledgers import Ledgers
-from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, available_memory, choose_slots, mebibytes
+from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, choose_slots, mebibytes
 from loader_service.daemon.router import Router
 from loader_service.daemon.streams import VIEWS, Fail, Fill, Instruction, Lend, StreamId
 from loader_service.daemon.workers import Workers, check_descriptors
+from loader_service.machine import available_memory
 from loader_service.pool.scheduler import Job
-from loader_service.protocol.arena import create_memory
+from loader_service.protocol.arena import create_arena
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import DatasetError, LoaderError, NotEnoughMemory, ProtocolError, nearest
 from loader_service.protocol.layout import Layout
@@ -369,7 +370,7 @@ class Clients:
         wanted = opening.prefetch + VIEWS + SPARE_SLOTS
         slots = self._affordable(layout, wanted)
         most_slots = max(slots, min(MOST_STREAMS * wanted, self.memory_limit // layout.slot_nbytes))
-        arena = create_memory("loader-service arena", slots * layout.slot_nbytes, room=most_slots * layout.slot_nbytes)
+        arena = create_arena(layout, slots, most_slots)
         log.info("arena", extra={"key": opened.info.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
         ledger = self._ledgers.of(opened.info.key)
         served = Served(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loader_service.daemon.streams import Share, Shelf, StreamId
-from loader_service.protocol.arena import reserve_memory
+from loader_service.protocol.arena import reserve_slots
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.ledger import Ledger
 from loader_service.protocol.messages import DatasetOpened, StreamOpened
@@ -49,7 +49,7 @@ class Served:
         Raises:
             NotEnoughMemory: If the kernel cannot reserve them.
         """
-        reserve_memory(self.arena, slots * self.layout.slot_nbytes)
+        reserve_slots(self.arena, self.layout, range(self.slots, slots))
         self.slots = slots
         self.shelf.grow(slots)
 
@@ -60,13 +60,13 @@ class Served:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the arena takes."""
+        """Bytes that the arena takes; batches that go beyond their slots come on top."""
         return self.slots * self.layout.slot_nbytes
 
     @property
     def mapped_nbytes(self) -> int:
         """Bytes that readers and workers map."""
-        return self.most_slots * self.layout.slot_nbytes
+        return self.most_slots * self.layout.stride
 
     @property
     def tables(self) -> set[str]:

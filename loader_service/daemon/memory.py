@@ -6,22 +6,12 @@ the room is looked up before an arena is made, not found out.
 
 from __future__ import annotations
 
-import psutil
-
-from loader_service.machine import memory_room
+from loader_service.machine import available_memory
 from loader_service.protocol.errors import NotEnoughMemory
 
-RESERVE = 64 * 2**20  # bytes that stay free, whatever happens
 LEAST_SLOTS = 2  # one to read, one to fill
 SPARE_SLOTS = 2  # that are on their way while every stream holds all that it may
 MOST_STREAMS = 16  # as large as the first one: for so many there is room in an arena's address space
-
-
-def available_memory() -> int:
-    """Return the bytes that this process may still take: what the machine has, or its control group."""
-    available = int(psutil.virtual_memory().available)
-    room = memory_room()
-    return (available if room is None else min(available, room)) - RESERVE
 
 
 def default_limit() -> int:

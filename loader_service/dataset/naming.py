@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from loader_service.protocol.errors import LoaderError, SampleError, SpecMismatch
+from loader_service.protocol.errors import LoaderError, NotEnoughMemory, SampleError, SpecMismatch
 from loader_service.protocol.ledger import error_about, sample_of
 
 
@@ -23,6 +23,8 @@ class Naming:
 
     def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> None:
         if error is None or not isinstance(error, Exception) or sample_of(error) is not None:
+            return
+        if isinstance(error, NotEnoughMemory):  # no fault of the sample's
             return
         told = str(error) if isinstance(error, LoaderError) else f"{type(error).__name__}: {error}"
         kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError

@@ -23,11 +23,12 @@ from loader_service import __version__
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.user_code import explained
 from loader_service.dataset.whole import AnyPlan, WholePlan, open_plan
+from loader_service.machine import available_memory
 from loader_service.pool.engine import STACK_SIGNAL
 from loader_service.protocol.address import Address
-from loader_service.protocol.arena import SlotWriter, map_memory, memory_of, slot_arrays
+from loader_service.protocol.arena import SlotWriter, map_memory, memory_of, reserve_memory, slot_arrays
 from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import DatasetError, ProtocolError
+from loader_service.protocol.errors import DatasetError, NotEnoughMemory, ProtocolError
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.ledger import sample_of
 from loader_service.protocol.lifeline import PeerGone
@@ -80,8 +81,31 @@ class _Room:
     write: SlotWriter  # hands out room for what is made of them
 
     @classmethod
-    def of(cls, arena: np.ndarray, layout: Layout, slot: int) -> _Room:
-        return cls(slot_arrays(arena, layout, slot), SlotWriter(arena, layout, slot))
+    def of(cls, arena: _Arena, layout: Layout, slot: int) -> _Room:
+        return cls(slot_arrays(arena.memory, layout, slot), SlotWriter(arena.memory, layout, slot, arena.reserve))
+
+
+class _Arena:
+    """An arena as its writers see it."""
+
+    def __init__(self, fd: int, nbytes: int) -> None:
+        """Map it; the descriptor is ours from here on."""
+        self._fd = fd
+        self.memory = map_memory(fd, nbytes, writable=True)
+
+    def reserve(self, start: int, nbytes: int) -> None:
+        """See to it that there is memory for a batch that is larger than its slot."""
+        available = available_memory()
+        if nbytes > available:
+            raise NotEnoughMemory(
+                f"an array of {nbytes:,} bytes is larger than its slot, and the machine (or the container) has "
+                f"{max(0, available):,} bytes left. Make batches smaller, or give the container more memory."
+            )
+        reserve_memory(self._fd, nbytes, start)
+
+    def close(self) -> None:
+        """Let go of it; arrays over it keep the mapping."""
+        os.close(self._fd)
 
 
 @dataclass
@@ -101,7 +125,7 @@ class Worker:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._tables = TableStore()
-        self._arenas: dict[int, np.ndarray] = {}
+        self._arenas: dict[int, _Arena] = {}
         self._datasets: dict[int, _Open] = {}
 
     def run(self) -> None:
@@ -131,7 +155,8 @@ class Worker:
                     self._datasets[message.dataset].plan.replace(message.samples)
             case CloseDataset():
                 closed = self._datasets.pop(message.dataset, None)
-                self._arenas.pop(message.dataset, None)
+                if message.dataset in self._arenas:
+                    self._arenas.pop(message.dataset).close()
                 for table in closed.tables if closed else ():
                     self._tables.drop(table)
             case _:
@@ -145,8 +170,7 @@ class Worker:
                 case ShareTable():
                     self._tables.adopt(message.table, fd)
                 case ShareArena():
-                    self._arenas[message.arena] = map_memory(fd, message.nbytes, writable=True)
-                    os.close(fd)
+                    self._arenas[message.arena] = _Arena(fd, message.nbytes)
                 case _:
                     raise ProtocolError(f"a worker was handed {message!r}")
 

@@ -12,14 +12,14 @@ import fcntl
 import math
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from loader_service.protocol.errors import NotEnoughMemory, SpecMismatch
-from loader_service.protocol.layout import Layout
+from loader_service.protocol.layout import PAGE, Layout, Place, round_up
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 SHORTAGES = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EMFILE, errno.ENFILE)  # of pages, and of descriptors
@@ -47,14 +47,40 @@ def create_memory(name: str, nbytes: int, *, room: int = 0) -> int:
     return fd
 
 
-def reserve_memory(fd: int, nbytes: int) -> None:
-    """See to it that the first `nbytes` of a memory are there.
+def reserve_memory(fd: int, nbytes: int, start: int = 0) -> None:
+    """See to it that `nbytes` of a memory are there.
 
     Raises:
         NotEnoughMemory: If the kernel cannot reserve them.
     """
     with _shortage_explained(nbytes):
-        os.posix_fallocate(fd, 0, nbytes)
+        os.posix_fallocate(fd, start, nbytes)
+
+
+def create_arena(layout: Layout, slots: int, most_slots: int) -> int:
+    """Return the descriptor of an arena with so many slots, and addresses for more.
+
+    Raises:
+        NotEnoughMemory: If the kernel cannot reserve the slots.
+    """
+    fd = create_memory("loader-service arena", layout.slot_nbytes, room=most_slots * layout.stride)
+    try:
+        reserve_slots(fd, layout, range(slots))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def reserve_slots(fd: int, layout: Layout, slots: range) -> None:
+    """See to it that there is memory for slots; for what may lie beyond each of them, there is none yet.
+
+    Raises:
+        NotEnoughMemory: If the kernel cannot reserve it.
+    """
+    with _shortage_explained(len(slots) * layout.slot_nbytes):
+        for slot in slots:
+            os.posix_fallocate(fd, slot * layout.stride, layout.slot_nbytes)
 
 
 @contextmanager
@@ -84,7 +110,7 @@ def map_privately(fd: int, nbytes: int) -> np.ndarray:
 
 def slot_arrays(memory: np.ndarray, layout: Layout, slot: int) -> dict[str, np.ndarray]:
     """Return what the rows of `slot` are written to: arrays of shape (batch_size, *field shape), ids included."""
-    start = slot * layout.slot_nbytes
+    start = slot * layout.stride
     return {
         name: np.ndarray(place.shape, place.dtype, memory, start + place.offset) for name, place in layout.rows.items()
     }
@@ -93,8 +119,16 @@ def slot_arrays(memory: np.ndarray, layout: Layout, slot: int) -> dict[str, np.n
 class SlotWriter:
     """Hands out room for the arrays of a batch whose shapes are known only now, and notes these."""
 
-    def __init__(self, memory: np.ndarray, layout: Layout, slot: int) -> None:
-        self._memory, self._layout, self._start = memory, layout, slot * layout.slot_nbytes
+    def __init__(
+        self, memory: np.ndarray, layout: Layout, slot: int, reserve: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Write into a slot.
+
+        Args:
+            reserve: Sees to it that some bytes are there, given where they start in `memory`, and how many they are.
+        """
+        self._memory, self._layout, self._start = memory, layout, slot * layout.stride
+        self._reserve = reserve
         self._shapes = np.ndarray(layout.shapes.shape, np.int64, memory, self._start + layout.shapes.offset)
         self._at: dict[str, int] = {}  # array -> where its shape stands
         end = 0
@@ -108,13 +142,38 @@ class SlotWriter:
 
         Raises:
             SpecMismatch: If there is no room for it.
+            NotEnoughMemory: If there is no memory for one that is larger than usual.
         """
         place = self._layout.arrays[name]
-        if math.prod(shape) > math.prod(place.shape):
-            raise SpecMismatch(f"field {name!r} of this batch is {shape}, and there is room for {place.shape}")
-        if place.varies:
-            self._shapes[self._at[name] : self._at[name] + len(shape)] = shape
-        return np.ndarray(shape, place.dtype, self._memory, self._start + place.offset)
+        nbytes = math.prod(shape) * np.dtype(place.dtype).itemsize
+        if nbytes > place.most_nbytes:
+            room = f"{place.most_nbytes:,} bytes of it" if place.beyond else str(place.shape)
+            raise SpecMismatch(f"field {name!r} of this batch is {shape}, and there is room for {room}")
+        if not place.varies:
+            return np.ndarray(shape, place.dtype, self._memory, self._start + place.offset)
+        noted = self._shapes[self._at[name] : self._at[name] + len(shape)]
+        before, beyond = _beyond(place, noted), nbytes if nbytes > place.nbytes else 0
+        noted[...] = shape  # first of all: whoever writes here next finds out of it what to give back
+        if beyond and self._reserve is not None:
+            self._reserve(self._start + place.beyond, beyond)
+        if before > beyond:
+            kept = round_up(beyond, PAGE)
+            give_back_pages(self._memory, self._start + place.beyond + kept, round_up(before, PAGE) - kept)
+        return np.ndarray(shape, place.dtype, self._memory, self._start + (place.beyond if beyond else place.offset))
+
+
+def give_back_pages(memory: np.ndarray, start: int, nbytes: int) -> None:
+    """Let go of the memory behind some pages of a mapping: they read as zeros from then on."""
+    mapping = memory.base.obj if isinstance(memory.base, memoryview) else None  # as `map_memory` makes them
+    if nbytes and isinstance(mapping, mmap.mmap):
+        with suppress(OSError):  # a kernel that cannot: the memory goes when the arena goes
+            mapping.madvise(mmap.MADV_REMOVE, start, nbytes)
+
+
+def _beyond(place: Place, shape: np.ndarray) -> int:
+    """Return how many bytes of an array of that shape lie beyond its slot."""
+    nbytes = math.prod(shape.tolist()) * np.dtype(place.dtype).itemsize
+    return nbytes if place.nbytes < nbytes <= place.most_nbytes else 0
 
 
 class SlotArrays:
@@ -127,7 +186,7 @@ class SlotArrays:
             if not place.varies
         ]
         self._varying = [
-            (name, place.offset, np.dtype(place.dtype), len(place.shape), place.nbytes)
+            (name, place, np.dtype(place.dtype), len(place.shape), place.nbytes)
             for name, place in layout.arrays.items()
             if place.varies
         ]
@@ -141,10 +200,11 @@ class SlotArrays:
             return arrays
         shapes = np.ndarray(self._shapes.shape, np.int64, memory, self._shapes.offset).tolist()
         at = 0
-        for name, offset, dtype, ndim, nbytes in self._varying:
+        for name, place, dtype, ndim, room in self._varying:
             shape, at = shapes[at : at + ndim], at + ndim
-            assert min(shape, default=0) >= 0 and math.prod(shape) * dtype.itemsize <= nbytes, f"{name}: {shape}"
-            arrays[name] = np.ndarray(shape, dtype, memory, offset)
+            nbytes = math.prod(shape) * dtype.itemsize
+            assert min(shape, default=0) >= 0 and nbytes <= place.most_nbytes, f"{name}: {shape}"
+            arrays[name] = np.ndarray(shape, dtype, memory, place.offset if nbytes <= room else place.beyond)
         return {name: arrays[name] for name in self._names}
 
 

@@ -1,7 +1,7 @@
 """Where each row of each field sits inside an arena. Arithmetic only: no memory is touched here.
 
     arena   | slot 0 | slot 1 | ... | slot S-1 |
-    slot    | image: B rows | pad | label: B rows | pad | ids: B rows | pad | shapes | pad | stage |
+    slot    | image: B rows | pad | label: B rows | pad | ids: B rows | pad | shapes | pad | stage | beyond |
 
 A field's rows are contiguous and start on a multiple of ALIGNMENT, so one field of one slot is one NumPy
 array without a copy, which TensorFlow and JAX alias. Daemon, worker and client compute the same layout
@@ -9,13 +9,16 @@ from the same spec; only the spec travels. `ids` holds the sample ids, for `batc
 
 Where shapes differ from batch to batch, room is kept for the largest, and the shapes of this one stand in `shapes`.
 Where a batch is made out of its rows when all of them are there, the rows are written to the stage.
+
+Nobody knows how large the largest batch of a user's Sequence is. An array that has no room where it belongs goes
+*beyond*: addresses behind the slot, which have no memory until a batch needs it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +26,7 @@ from loader_service.protocol.spec import FieldSpec, Spec
 
 ALIGNMENT = 64  # bytes: a cache line, and what TensorFlow and JAX ask of memory they do not copy
 PAGE = 4096  # bytes: slots start on pages, so no two share one
+STRETCH = 16  # times the room of an array, or a page: so large may it be that goes beyond
 
 IDS = "ids"  # the hidden last field: int64 (), -1 in padding rows
 IDS_SPEC = FieldSpec((), "int64")
@@ -36,11 +40,17 @@ class Place:
     shape: tuple[int, ...]  # rows first; the largest that fits, where it differs
     dtype: str
     varies: bool = False  # the array's own shape stands among the slot's `shapes`
+    beyond: int = 0  # where it is if it is larger than this, in bytes from the start of the slot; 0: it cannot be
 
     @property
     def nbytes(self) -> int:
         """Bytes that there is room for."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def most_nbytes(self) -> int:
+        """Bytes of the largest array that there can be."""
+        return STRETCH * max(self.nbytes, PAGE) if self.beyond else self.nbytes
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class Layout:
     arrays: dict[str, Place]  # what readers see, ids included
     shapes: Place  # int64: the shapes of the arrays that differ, one after the other
     stage: dict[str, Place]  # what rows are written to, in place of the field
-    slot_nbytes: int  # from the start of one slot to the start of the next
+    slot_nbytes: int  # that are reserved for one slot
+    stride: int  # bytes from the start of one slot to the start of the next
 
     @classmethod
     def of(cls, spec: Spec, batch_size: int, stage: Spec | None = None, *, whole: bool = False) -> Layout:
@@ -62,7 +73,7 @@ class Layout:
 
         Args:
             stage: Fields of rows out of which batches are made.
-            whole: Every batch may have another number of rows.
+            whole: Every batch may have another number of rows, and may be larger than any before.
         """
         shelf = _Shelf()
         arrays = {
@@ -72,7 +83,12 @@ class Layout:
         dims = sum(len(place.shape) for place in arrays.values() if place.varies)
         shapes = shelf.put((dims,), "int64")
         staged = {name: shelf.put((batch_size, *field.room), field.dtype) for name, field in (stage or {}).items()}
-        return cls(arrays, shapes, staged, round_up(shelf.end, PAGE))
+        slot_nbytes = end = round_up(shelf.end, PAGE)
+        if whole:
+            for name, place in arrays.items():
+                arrays[name] = replace(place, beyond=end)
+                end += round_up(arrays[name].most_nbytes, PAGE)
+        return cls(arrays, shapes, staged, slot_nbytes, end)
 
     @property
     def rows(self) -> dict[str, Place]:

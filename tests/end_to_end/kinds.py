@@ -5,10 +5,12 @@ Whatever is added to `KINDS` is tested for all that holds of every dataset: see 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from loader_service import Dataset
@@ -93,6 +95,68 @@ def _random_patches(folder: Path) -> Dataset:
     return Dataset.from_volumes(x, y=y, repeat=SAMPLES // 2).random_patch((4, 5, 6), field=["x", "y"])
 
 
+def _pictures(folder: Path) -> list[Path]:
+    """Write pictures of four classes and of many sizes, each with a mask beside it."""
+    paths = []
+    for i in range(SAMPLES):
+        path = folder / "abcd"[i % 4] / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture = np.arange(9 * (8 + i) * 3).reshape(9, 8 + i, 3) * (i + 1) % 256
+        cv2.imwrite(str(path), picture.astype(np.uint8))
+        mask = folder / "masks" / f"{i:02d}_mask.png"
+        mask.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(mask), (picture[..., 0] > 99).astype(np.uint8))
+        paths.append(path)
+    return paths
+
+
+def _image_folder(folder: Path) -> Dataset:
+    (folder / "photos").mkdir()
+    _pictures(folder / "photos")
+    shutil.rmtree(folder / "photos" / "masks")
+    return Dataset.from_image_folder(folder / "photos")
+
+
+def _listed(folder: Path) -> Dataset:
+    paths = _pictures(folder)
+    return Dataset.from_files(paths, {"grade": np.arange(SAMPLES) / 7, "tags": np.eye(SAMPLES, 5, dtype=bool)})
+
+
+def _csv(folder: Path) -> Dataset:
+    lines = [f"{path.relative_to(folder)},{path.parent.name}" for path in _pictures(folder)]
+    (folder / "table.csv").write_text("\n".join(["path,kind", *lines]))
+    return Dataset.from_table(folder / "table.csv", labels="kind")
+
+
+def _masked(folder: Path) -> Dataset:
+    (folder / "images").mkdir()
+    for path in _pictures(folder):
+        path.rename(folder / "images" / path.name)
+    return Dataset.from_paired_files(image=folder / "images/*.png", mask=folder / "masks/*_mask.png")
+
+
+class Whole:
+    """A user's Sequence, as Keras takes it: batches of different lengths, in another order after each epoch."""
+
+    def __init__(self) -> None:
+        self.order = np.arange(12)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        rows, number = 1 + 40 * (i == 7) + i % 3, self.order[i]
+        return np.random.random((rows, 5)), {"one": np.full(rows, number), "other": np.zeros((rows, 2, 0), bool)}
+
+    def on_epoch_end(self) -> None:
+        np.random.shuffle(self.order)
+
+
+def corner_of_both(sample: dict[str, Any]) -> dict[str, Any]:
+    """Keep a part of a picture, and the same one of its mask."""
+    return {name: sample[name][:7, :6] for name in ("image", "mask")}
+
+
 def small(sample: dict[str, Any]) -> bool:
     """Keep most rows of `_arrays`."""
     return bool(sample["x"].sum() < 900)
@@ -147,6 +211,16 @@ KINDS: dict[str, Kind] = {
     "padded batches mixed up": lambda folder: (
         _sentences(folder).pad("x", most=12).map_batch("tests.end_to_end.kinds:mix_up").shuffle(6).batch(8)
     ),
+    "pictures": lambda folder: (
+        _image_folder(folder).random_resized_crop(6, 5).random_flip().one_hot("label", 4).shuffle(4).batch(8)
+    ),
+    "pictures of a list, with labels of several kinds": lambda folder: (
+        _listed(folder).resize(4, 4).rescale(1 / 255).shuffle(4).batch(8, "pad")
+    ),
+    "pictures of a table": lambda folder: _csv(folder).resize(4, 4).shuffle(4).batch(8),
+    "pictures and their masks": lambda folder: (
+        _masked(folder).map("tests.end_to_end.kinds:corner_of_both").shuffle(4).batch(8)
+    ),
     "windows": lambda folder: (
         Dataset.from_series(np.arange(150), np.arange(150), length=12, stride=3, offset=12).shuffle(7).batch(8)
     ),
@@ -175,4 +249,12 @@ KINDS: dict[str, Kind] = {
         .shuffle(9)
         .batch(8, "drop")
     ),
+}
+
+#: Those whose source makes batches, not samples: they cannot be cut into shards.
+WHOLE_KINDS: dict[str, Kind] = {
+    "a Sequence": lambda folder: Dataset.from_keras("tests.end_to_end.kinds:Whole", seed=3),
+    "a Sequence whose batches are shuffled": lambda folder: Dataset.from_keras(
+        "tests.end_to_end.kinds:Whole", seed=3
+    ).shuffle(4),
 }

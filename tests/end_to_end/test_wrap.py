@@ -16,7 +16,7 @@ import loader_client
 from loader_client import DatasetError, DatasetWarning, SampleError, SpecMismatch
 from loader_service import Dataset
 from tests.end_to_end.conftest import PATIENCE
-from tests.faults.watch import status_of, workers_of
+from tests.faults.watch import shared_memory, status_of, workers_of
 
 SCRIPT = Path(__file__).with_name("tutorial.py")
 
@@ -206,6 +206,37 @@ def test_batches_may_differ_in_length():
             assert batch["x"].shape == (4, (5, 9, 12)[batch.n % 3], 2)
             assert (batch["x"] == batch.n).all()
         assert stream.spec["x"].shape == (None, 2)
+
+
+class Grows(Batches):
+    """All batches but two are as large as those that are looked at."""
+
+    def __getitem__(self, i):
+        rows = {5: 9_000, 6: 100_000}.get(i, 600 if i % 2 else 500)
+        return np.full((rows, 5, 7), i, np.float64), np.arange(rows)
+
+
+def test_a_batch_far_larger_than_those_looked_at_takes_memory_only_for_as_long_as_it_is_there():
+    with loader_client.wrap(Grows(30), workers=2) as stream:
+        daemon = status_of(stream._owned.address)["pid"]
+        at_rest = shared_memory(daemon)
+        large = stream.take(5)
+
+        assert large["x"].shape == (9_000, 5, 7)
+        assert (large["x"] == 5).all()
+        assert shared_memory(daemon) > at_rest + large["x"].nbytes
+        with pytest.raises(
+            SpecMismatch, match=r"\[6\].*: field 'x' of this batch is \(100000, 5, 7\), and there is room"
+        ):
+            stream.take(6)
+        for n in range(7, 30):
+            assert (stream.take(n)["x"] == n).all()
+        assert (large["x"] == 5).all()
+        del large
+        for n in range(30, 60):
+            if n not in (35, 36):
+                stream.take(n)
+        assert shared_memory(daemon) < at_rest + 2**20
 
 
 class HoldsTheGIL(Same):

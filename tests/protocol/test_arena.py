@@ -8,10 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from loader_service.protocol.arena import SlotArrays, SlotWriter, create_memory, map_memory, memory_of, slot_arrays
+from loader_service.protocol.arena import (
+    SlotArrays,
+    SlotWriter,
+    create_arena,
+    create_memory,
+    map_memory,
+    memory_of,
+    reserve_memory,
+    slot_arrays,
+)
 from loader_service.protocol.errors import NotEnoughMemory, SpecMismatch
-from loader_service.protocol.layout import ALIGNMENT, Layout, splits_of
+from loader_service.protocol.layout import ALIGNMENT, PAGE, Layout, splits_of
 from loader_service.protocol.spec import FieldSpec
 
 pytestmark = pytest.mark.usefixtures("nothing_held")
@@ -210,6 +221,35 @@ def test_what_there_is_no_room_for_is_refused():
 
         with pytest.raises(SpecMismatch, match=r"'x' of this batch is \(7, 10, 3\), and there is room for \(7, 9, 3\)"):
             write("x", (7, 10, 3))
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 40)), min_size=1, max_size=8))
+def test_an_array_larger_than_its_room_is_read_where_it_is_and_its_memory_is_given_back(shapes):
+    layout = Layout.of({"x": FieldSpec((None,), "float64", most=(9,))}, batch_size=7, whole=True)
+    fd = create_arena(layout, slots=2, most_slots=3)
+    try:
+        arena = map_memory(fd, 3 * layout.stride, writable=True)
+        at_rest = os.fstat(fd).st_blocks
+        write = SlotWriter(arena, layout, 1, lambda start, nbytes: reserve_memory(fd, nbytes, start))
+        for shape in shapes:
+            if 8 * shape[0] * shape[1] > layout.arrays["x"].most_nbytes:
+                with pytest.raises(SpecMismatch, match="there is room for 65,536 bytes of it"):
+                    write("x", shape)
+                continue
+            write("x", shape)[...] = np.arange(np.prod(shape)).reshape(shape)
+            write("ids", (1,))[...] = 5
+
+            read = SlotArrays(layout).read(arena[layout.stride : 2 * layout.stride], 7)
+
+            assert read["x"].shape == shape
+            assert read["x"].reshape(-1).tolist() == list(range(read["x"].size))
+            assert read["ids"].tolist() == [5]
+            beyond = os.fstat(fd).st_blocks - at_rest
+            assert beyond * 512 == (-(-read["x"].nbytes // PAGE) * PAGE if read["x"].nbytes > 8 * 7 * 9 else 0)
+        assert not arena[: layout.stride].any()
+        assert not arena[2 * layout.stride :].any()
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3), np.arange(6).reshape(2, 3).T, np.empty((0, 4)), np.pi])

@@ -39,6 +39,19 @@ def test_no_field_reaches_into_the_next_one_or_out_of_the_slot(spec, batch_size)
 
 
 @given(specs, st.integers(1, 500))
+def test_what_lies_beyond_a_slot_has_pages_of_its_own_before_the_next_slot(spec, batch_size):
+    layout = Layout.of(spec, batch_size, whole=True)
+
+    end = layout.slot_nbytes
+    for place in layout.arrays.values():
+        assert place.beyond == end
+        assert place.most_nbytes >= 16 * place.nbytes
+        end += -(-place.most_nbytes // PAGE) * PAGE
+    assert layout.stride == end
+    assert Layout.of(spec, batch_size).stride == Layout.of(spec, batch_size).slot_nbytes
+
+
+@given(specs, st.integers(1, 500))
 def test_fields_keep_their_order_and_the_ids_come_last(spec, batch_size):
     layout = Layout.of(spec, batch_size)
 

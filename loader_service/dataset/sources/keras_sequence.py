@@ -26,7 +26,7 @@ from loader_service.protocol.errors import DatasetError, SpecMismatch
 from loader_service.protocol.spec import FieldSpec
 from loader_service.protocol.structure import Structure, taken_apart
 
-SPARE = 2  # times the largest of the sizes that differ: there is room for that
+SPARE = 2  # times the largest of the sizes that differ: a batch within that lies in its slot, a larger one beyond
 LOOKS = "looks"  # the index's entries: `Looks` as JSON,
 STATE = "state"  # and the hash of the object as the first epoch begins; none, if it cannot be pickled
 
