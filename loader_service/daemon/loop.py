@@ -50,6 +50,7 @@ class Daemon:
         self.memory_limit = settings.memory or default_limit()
         self._settings = settings
         self._tables = TableStore()
+        self._routers: list[Router] = []
         self._stop = asyncio.Event()
         self._crash: BaseException | None = None
 
@@ -108,7 +109,8 @@ class Daemon:
     ) -> Router:
         router = Router(context, endpoint, union)
         ending.callback(router.close)
-        self._loop.add_reader(router.fd, self._turn)
+        self._routers.append(router)
+        self._loop.add_reader(router.fd, self._woken, router)
         ending.callback(self._loop.remove_reader, router.fd)
         return router
 
@@ -136,6 +138,12 @@ class Daemon:
     def _turn_regularly(self) -> None:
         self._timer = self._loop.call_later(SAFETY_TURN, self._turn_regularly)
         self.workers.watch()
+        for router in self._routers:
+            router.stir()
+        self._turn()
+
+    def _woken(self, router: Router) -> None:
+        router.stir()
         self._turn()
 
     def _turn(self) -> None:

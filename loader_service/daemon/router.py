@@ -1,7 +1,7 @@
 """A ROUTER socket of the daemon: typed messages in, typed messages out. The only file here that touches ZeroMQ.
 
 ZeroMQ's descriptor is edge-triggered: it may stay silent although messages wait, after any call on its socket. So
-whoever is woken takes until there is nothing left, and looks again after sending.
+whoever is woken takes until there is nothing left, and looks again after sending; until then there is no need to look.
 """
 
 from __future__ import annotations
@@ -38,16 +38,20 @@ class Router:
         self._socket.setsockopt(zmq.RCVHWM, BACKLOG)
         self._socket.bind(endpoint)
         self.fd = descriptor(self._socket)
+        self._is_drained = False  # nothing has come since we looked, or the descriptor will tell
 
     def take(self, admitted: Container[bytes]) -> Iterator[tuple[bytes, Any]]:
         """Yield what has come, up to DRAIN messages: the sender's identity, and a message or a ProtocolError.
 
         What others than the admitted have sent is not even looked at: None stands in its place.
         """
+        if self._is_drained:
+            return
         for _ in range(DRAIN):
             try:
                 identity, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                self._is_drained = True
                 return
             if identity not in admitted:
                 yield identity, None
@@ -60,10 +64,17 @@ class Router:
                 message = error
             yield identity, message
 
+    def stir(self) -> None:
+        """Something may have come: the descriptor says so, or it is time to look."""
+        self._is_drained = False
+
     def send(self, identity: bytes, message: Any) -> bool:
         """Send a message. Return whether its receiver is there, and reads."""
+        self._is_drained = False
+        packed = encode(message)
         try:
-            self._socket.send_multipart([identity, encode(message)], zmq.NOBLOCK)
+            self._socket.send(identity, zmq.NOBLOCK | zmq.SNDMORE)
+            self._socket.send(packed, zmq.NOBLOCK)
         except zmq.ZMQError as error:
             log.debug("cannot send: %s", error, extra={"tag": message.tag})
             return False

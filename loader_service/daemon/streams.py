@@ -6,8 +6,8 @@
 
 A batch is asked for by number. If a slot holds it, it is lent; if one is being filled with it, the stream waits for
 that; otherwise the number queues for a slot, and the slot for rows. So streams that ask for the same batch get the
-same slot. A ready slot that nobody reads stays until its memory is needed: first those behind every stream, oldest
-first, then those that some stream has still ahead.
+same slot. A ready slot that nobody reads stays until its memory is needed: first those behind every stream, the last
+one that was returned first, since it is still in the processor's cache; then those that some stream has still ahead.
 
 A batch whose rows are late may be filled into a second slot: the first of the two that is complete is lent, and the
 other one comes back when nobody writes into it any more.
@@ -346,7 +346,7 @@ class Shelf:
         if not self._unread:
             return None
         fronts = [reader.front for reader in self._readers.values()]
-        behind = (n for n in self._unread if all(n <= front for front in fronts))
+        behind = (n for n in reversed(self._unread) if all(n <= front for front in fronts))
         slot = self._unread.pop(next(behind, next(iter(self._unread))))
         del self._by_n[slot.n]
         return slot

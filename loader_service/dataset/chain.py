@@ -24,7 +24,8 @@ from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.draws import DrawKeys, uniforms
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.purity import doubts, same
-from loader_service.dataset.sources.arrays import ArraysReader, RaggedRows
+from loader_service.dataset.sequences import Sequences
+from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Reader
@@ -85,7 +86,7 @@ class Chain:
                 self._specs.append(transform.declare(self._specs[-1]))
         self.spec = self._specs[-1]  # of a sample after all transforms
         self.runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in transforms)
-        self.ragged: tuple[str, ...] = ()  # fields whose rows `ragged_rows` has where they are
+        self.ragged: tuple[str, ...] = ()  # fields whose rows `sequences` finds where they are
 
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample after all transforms."""
@@ -144,10 +145,10 @@ class Chain:
         if self._sample_fields:
             self._fill_samples(epoch, ids, positions, draws, out)
 
-    def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> tuple[RaggedRows, NDArray[np.int64]]:
-        """Return rows of different lengths where they are, and their lengths; that of id -1 is empty."""
+    def sequences(self, field: str, ids: NDArray[np.int64]) -> Sequences:
+        """Return rows of different lengths where they are; that of id -1 is empty."""
         assert isinstance(self._reader, ArraysReader), "no other source has such rows"
-        return self._reader.ragged_rows(field, ids)
+        return self._reader.sequences(field, ids)
 
     # -- is the user's code pure? ----------------------------------------------------------------------------
 
@@ -227,9 +228,10 @@ class Chain:
     def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, out: Rows) -> None:
         values = rows = out[column.field]
         if column.field in self._varying:
-            sources, out[lengths_of(column.field)][...] = self.ragged_rows(column.field, ids)
-            for row, source in zip(rows, sources, strict=True):
-                row[: len(source)] = source
+            sequences = self.sequences(column.field, ids)
+            out[lengths_of(column.field)][...] = sequences.lengths
+            entries = rows.reshape(len(rows) * rows.shape[1], *rows.shape[2:])
+            sequences.write(entries, np.arange(len(rows)) * rows.shape[1])
             return
         if not column.read_into_row:
             values = np.empty((len(ids), *column.source_spec.room), column.source_spec.dtype)

@@ -62,7 +62,7 @@ class Parts:
     def compile(self, varying: Collection[str], *, staged: bool) -> None:
         """Each part has decided for itself how its rows are made."""
 
-    def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> NoReturn:
+    def sequences(self, field: str, ids: NDArray[np.int64]) -> NoReturn:
         """There are none: see `ragged`."""
         raise NotImplementedError(f"rows of {field!r} are on the stage")
 

@@ -200,7 +200,7 @@ class Plan:
         self.fill(n, rows.start, rows.stop, {name: array for name, array in out.items() if name not in self._unstaged})
         filled: dict[str, Any] = dict(out)
         for field in self._rows.ragged:
-            filled[field], filled[lengths_of(field)] = self._rows.ragged_rows(field, out[IDS])
+            filled[field] = self._rows.sequences(field, out[IDS])
         self.finish(n, rows, filled, room)
 
     @property

@@ -335,6 +335,8 @@ class Scheduler:
 
     def _choose(self) -> tuple[int, int] | None:
         """Return a worker, and the dataset whose turn it is among those that have work for it."""
+        if not any(self._waiting.values()):
+            return None
         free = [(len(worker.tasks), number) for number, worker in self._workers.items() if self._is_free(worker)]
         for _ in range(len(self._turn) if free else 0):
             dataset = self._turn[0]

@@ -14,7 +14,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,15 +127,17 @@ class SlotWriter:
         Args:
             reserve: Sees to it that some bytes are there, given where they start in `memory`, and how many they are.
         """
-        self._memory, self._layout, self._start = memory, layout, slot * layout.stride
-        self._reserve = reserve
-        self._shapes = np.ndarray(layout.shapes.shape, np.int64, memory, self._start + layout.shapes.offset)
-        self._at: dict[str, int] = {}  # array -> where its shape stands
+        start = slot * layout.stride
+        self._memory, self._reserve = memory, reserve
+        self._shapes = np.ndarray(layout.shapes.shape, np.int64, memory, start + layout.shapes.offset)
+        self._rooms: dict[str, _Room] = {}
         end = 0
         for name, place in layout.arrays.items():
-            if place.varies:
-                self._at[name] = end
-                end += len(place.shape)
+            noted = slice(end, end + len(place.shape)) if place.varies else None
+            end += len(place.shape) if place.varies else 0
+            self._rooms[name] = _Room(
+                place, np.dtype(place.dtype), place.nbytes, start + place.offset, start + place.beyond, noted
+            )
 
     def __call__(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
         """Return the array of a batch, to be written; its content is uninitialised.
@@ -144,36 +146,45 @@ class SlotWriter:
             SpecMismatch: If there is no room for it.
             NotEnoughMemory: If there is no memory for one that is larger than usual.
         """
-        place = self._layout.arrays[name]
-        nbytes = math.prod(shape) * np.dtype(place.dtype).itemsize
-        if nbytes > place.most_nbytes:
-            room = f"{place.most_nbytes:,} bytes of it" if place.beyond else str(place.shape)
-            raise SpecMismatch(f"field {name!r} of this batch is {shape}, and there is room for {room}")
-        if not place.varies:
-            return np.ndarray(shape, place.dtype, self._memory, self._start + place.offset)
-        noted = self._shapes[self._at[name] : self._at[name] + len(shape)]
-        before, beyond = _beyond(place, noted), nbytes if nbytes > place.nbytes else 0
-        noted[...] = shape  # first of all: whoever writes here next finds out of it what to give back
-        if beyond and self._reserve is not None:
-            self._reserve(self._start + place.beyond, beyond)
-        if before > beyond:
-            kept = round_up(beyond, PAGE)
-            give_back_pages(self._memory, self._start + place.beyond + kept, round_up(before, PAGE) - kept)
-        return np.ndarray(shape, place.dtype, self._memory, self._start + (place.beyond if beyond else place.offset))
+        room = self._rooms[name]
+        nbytes = math.prod(shape) * room.dtype.itemsize
+        is_beyond = nbytes > room.nbytes
+        if is_beyond and nbytes > room.place.most_nbytes:
+            there = f"{room.place.most_nbytes:,} bytes of it" if room.place.beyond else str(room.place.shape)
+            raise SpecMismatch(f"field {name!r} of this batch is {shape}, and there is room for {there}")
+        if room.noted is not None:
+            before = self._shapes[room.noted].tolist()
+            self._shapes[room.noted] = shape  # first of all: whoever writes here next finds out of it what to give back
+            if room.place.beyond:
+                self._settle_beyond(room, math.prod(before) * room.dtype.itemsize, nbytes if is_beyond else 0)
+        return np.ndarray(shape, room.dtype, self._memory, room.beyond if is_beyond else room.start)
+
+    def _settle_beyond(self, room: _Room, before: int, nbytes: int) -> None:
+        """Have memory for an array that goes beyond its slot, and no more than that."""
+        if nbytes and self._reserve is not None:
+            self._reserve(room.beyond, nbytes)
+        if room.nbytes < before <= room.place.most_nbytes:
+            kept = round_up(nbytes, PAGE)
+            give_back_pages(self._memory, room.beyond + kept, round_up(before, PAGE) - kept)
+
+
+class _Room(NamedTuple):
+    """What a writer knows of the place of one array."""
+
+    place: Place
+    dtype: np.dtype[Any]
+    nbytes: int  # that there is room for
+    start: int  # byte of the mapping
+    beyond: int  # byte of the mapping, where it is if it is larger
+    noted: slice | None  # where its shape stands
 
 
 def give_back_pages(memory: np.ndarray, start: int, nbytes: int) -> None:
     """Let go of the memory behind some pages of a mapping: they read as zeros from then on."""
     mapping = memory.base.obj if isinstance(memory.base, memoryview) else None  # as `map_memory` makes them
-    if nbytes and isinstance(mapping, mmap.mmap):
+    if nbytes > 0 and isinstance(mapping, mmap.mmap):
         with suppress(OSError):  # a kernel that cannot: the memory goes when the arena goes
             mapping.madvise(mmap.MADV_REMOVE, start, nbytes)
-
-
-def _beyond(place: Place, shape: np.ndarray) -> int:
-    """Return how many bytes of an array of that shape lie beyond its slot."""
-    nbytes = math.prod(shape.tolist()) * np.dtype(place.dtype).itemsize
-    return nbytes if place.nbytes < nbytes <= place.most_nbytes else 0
 
 
 class SlotArrays:

@@ -172,7 +172,7 @@ def test_a_reset_voids_what_was_asked_for_and_takes_back_all_slots_but_those_kep
     shelf.reset(A, keeps=[0])
 
     assert shelf.reader_counts(A) == {"waits_for": 0, "holds": 1}
-    assert shelf.request(A, [10, 11, 12]) == [Fill(1, 10), Fill(2, 11)]
+    assert shelf.request(A, [10, 11, 12]) == [Fill(2, 10), Fill(1, 11)]
 
 
 def test_asking_again_for_what_a_reset_voided_does_not_fill_two_slots_with_it():

@@ -18,8 +18,9 @@ import numpy as np
 from loader_service.dataset.collate import TEXT, put, put_part, spec_of
 from loader_service.dataset.finish.lengths import RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
-from loader_service.dataset.finish.step import Finish, Lengths, Room, Staged
+from loader_service.dataset.finish.step import Finish, Lengths, Room
 from loader_service.dataset.purity import doubts
+from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.transforms.map import globals_kept
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import lengths_of, splits_of
@@ -70,7 +71,7 @@ class Finisher:
         """Make a batch out of its rows.
 
         Args:
-            rows: What was written to the stage, for all rows of the batch.
+            rows: What was written to the stage, for all rows of the batch; or `Sequences`, where they are elsewhere.
             room: Hands out room for the arrays of the batch.
             position: Of the first row in its epoch: beside `key`, all that random numbers may depend on.
             told: How an error names the batch.
@@ -96,7 +97,9 @@ class Finisher:
         self, steps: int, rows: Mapping[str, Any], room: Room, key: Key, position: int, told: str
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {
-            name: Staged(rows[name], rows[lengths_of(name)]) if name in self.varying else rows[name]
+            name: Sequences.on_stage(rows[name], rows[lengths_of(name)])
+            if name in self.varying and not isinstance(rows[name], Sequences)
+            else rows[name]
             for name in self._staged
         }
         for number, step in enumerate(self._steps[:steps]):

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from loader_service.dataset.finish.step import Lengths, Room
+from loader_service.dataset.sequences import Sequences
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import splits_of
 from loader_service.protocol.ragged import FORMS
@@ -46,12 +47,11 @@ class PadLongest(Lengths):
 
     def apply(self, fields: dict[str, Any], room: Room, key: int, position: int) -> dict[str, Any]:
         """Pad all rows of a batch."""
-        rows, lengths = fields[self.field]
+        rows: Sequences = fields[self.field]
+        lengths = rows.lengths
         longest = self.length_of(int(lengths.max(initial=0)))
-        padded = room(self.field, (len(rows), longest, *rows.shape[2:]), rows.dtype.name)
-        for row, (source, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
-            padded[row, :length] = source[:length]
-            padded[row, length:] = self.value
+        padded = room(self.field, (len(rows), longest, *rows.entries.shape[1:]), rows.entries.dtype)
+        rows.pad(padded, self.value)
         made = {**fields, self.field: padded}
         if self.mask is not None:
             made[self.mask] = room(self.mask, (len(rows), longest), "bool")
@@ -79,11 +79,10 @@ class RaggedRows(Lengths):
 
     def apply(self, fields: dict[str, Any], room: Room, key: int, position: int) -> dict[str, Any]:
         """Put all rows of a batch one after the other."""
-        rows, lengths = fields[self.field]
+        rows: Sequences = fields[self.field]
         splits = room(splits_of(self.field), (len(rows) + 1,), "int64")
         splits[0] = 0
-        np.cumsum(lengths, out=splits[1:])
-        values = room(self.field, (int(splits[-1]), *rows.shape[2:]), rows.dtype.name)
-        for source, start, stop in zip(rows, splits.tolist(), splits[1:].tolist(), strict=False):
-            values[start:stop] = source[: stop - start]
+        np.cumsum(rows.lengths, out=splits[1:])
+        values = room(self.field, (int(splits[-1]), *rows.entries.shape[1:]), rows.entries.dtype)
+        rows.write(values, splits[:-1])
         return {**fields, self.field: FORMS[self.kind](values, splits)}

@@ -1,45 +1,21 @@
 """What a finish step is: it makes fields of a batch out of others, once all rows are there.
 
-Rows that differ in length are written to a stage first, each with room for the longest: `Staged`. A step reads the
-stage and writes elsewhere, never in place, so that it can be repeated by another worker.
+Rows that differ in length are written to a stage first, each with room for the longest. A step reads these `Sequences`
+and writes elsewhere, never in place, so that it can be repeated by another worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
-Room = Callable[[str, tuple[int, ...], str], np.ndarray]  # name, shape, dtype of an array -> where to write it
-
-
-class Rows(Protocol):
-    """Rows of different lengths, one after the other; behind a row's end, anything may stand."""
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """(rows, most, *entry shape)."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the entries."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class Staged(NamedTuple):
-    """Rows of different lengths: each with room for the longest, on a stage; or where they are, in memory."""
-
-    rows: Rows
-    lengths: NDArray[np.int64]  # (rows,)
+Room = Callable[[str, tuple[int, ...], Any], np.ndarray]  # name, shape, dtype of an array -> where to write it
 
 
 class Finish(BaseModel):

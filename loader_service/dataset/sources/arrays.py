@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.collate import native
+from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.source import Index, ReadTable, Source
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.ragged import Ragged
@@ -92,7 +92,7 @@ def _ragged(name: str, values: np.ndarray, splits: np.ndarray) -> Ragged:
             f"field {name!r}: row_splits are no rows of {len(values):,} values: expected whole numbers "
             f"that rise from 0 to {len(values):,}"
         )
-    return Ragged(np.asarray(values), np.asarray(splits, np.int64))
+    return Ragged(np.ascontiguousarray(native(values)), np.asarray(splits, np.int64))
 
 
 def open_rows(name: str, where: str | TableRef, table: ReadTable) -> np.ndarray:
@@ -132,22 +132,6 @@ def _row_spec(name: str, array: np.ndarray | Ragged) -> FieldSpec:
         raise DatasetError(f"field {name!r}: {error}") from None
 
 
-class RaggedRows:
-    """Some rows of an array of rows that differ in length."""
-
-    def __init__(self, values: np.ndarray, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
-        self._values, self._starts, self._stops = values, starts, stops
-        self.dtype = values.dtype
-        self.shape = (len(starts), None, *values.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        values = self._values
-        return (values[start:stop] for start, stop in zip(self._starts.tolist(), self._stops.tolist(), strict=True))
-
-
 class ArraysReader:
     """Gathers rows with one `numpy.take` into the batch."""
 
@@ -182,7 +166,7 @@ class ArraysReader:
     def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Gather rows."""
         array = self._arrays[field]
-        assert isinstance(array, np.ndarray), "ragged rows are read by read_ragged"
+        assert isinstance(array, np.ndarray), "such rows are found by sequences()"
         take_rows(array, ids, out)
 
     def lengths(self, field: str) -> NDArray[np.int64] | None:
@@ -190,13 +174,14 @@ class ArraysReader:
         ragged = self._ragged.get(field)
         return None if ragged is None else ragged.lengths
 
-    def ragged_rows(self, field: str, ids: NDArray[np.int64]) -> tuple[RaggedRows, NDArray[np.int64]]:
-        """Return rows of different lengths where they are, and their lengths; that of id -1 is empty."""
+    def sequences(self, field: str, ids: NDArray[np.int64]) -> Sequences:
+        """Return rows of different lengths where they are; that of id -1 is empty."""
         ragged = self._ragged[field]
-        starts, stops = ragged.row_splits[ids], ragged.row_splits[ids + 1]
+        starts = ragged.row_splits[ids]
+        lengths = ragged.row_splits[ids + 1] - starts
         if ids[-1] < 0:  # the rows of padding are the last ones
-            starts, stops = np.where(ids < 0, 0, starts), np.where(ids < 0, 0, stops)
-        return RaggedRows(ragged.values, starts, stops), stops - starts
+            lengths[ids < 0] = 0
+        return Sequences(ragged.values, starts, lengths)
 
     def describe(self, sample_id: int) -> str:
         """Return the row's number."""
