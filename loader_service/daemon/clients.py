@@ -16,7 +16,7 @@ from loader_service.daemon.datasets import Opening, Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.ledgers import Ledgers
 from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, choose_slots, mebibytes
-from loader_service.daemon.router import Router
+from loader_service.daemon.router import Router, Sent
 from loader_service.daemon.streams import VIEWS, Fail, Fill, Instruction, Lend, StreamId
 from loader_service.daemon.workers import Workers, check_descriptors
 from loader_service.machine import available_memory
@@ -212,8 +212,10 @@ class Clients:
                 raise ProtocolError(f"{type(message).__name__} from a client")
 
     def _send(self, identity: bytes, message: Any) -> None:
-        if not self._router.send(identity, message) and (peer := self._clients.get(identity)) is not None:
-            log.warning("a client does not read, and is let go", extra={"pid": peer.pid})
+        sent = self._router.send(identity, message)
+        if sent is not Sent.WELL and (peer := self._clients.get(identity)) is not None:
+            if sent is Sent.NOT_READ:
+                log.warning("a client does not read, and is let go", extra={"pid": peer.pid})
             self._loop.call_soon(self._door.dismiss, peer, "it does not read")
 
     def _served_by(self, stream: StreamId) -> Served:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterator
+from enum import Enum, auto
 from typing import Any
 
 import zmq
@@ -23,6 +24,14 @@ DRAIN = 64  # messages taken at a time, so that neither socket starves the other
 HIGH_WATER = 10_000  # messages; a peer that has missed this many does not read
 BACKLOG = 64  # messages of one peer that may wait for us in memory; the others wait in its own
 LINGER = 500  # milliseconds for the last messages to leave
+
+
+class Sent(Enum):
+    """What became of a message."""
+
+    WELL = auto()
+    NOT_READ = auto()  # its receiver has not read so many before it
+    TO_NOBODY = auto()  # its receiver has hung up
 
 
 class Router:
@@ -68,17 +77,19 @@ class Router:
         """Something may have come: the descriptor says so, or it is time to look."""
         self._is_drained = False
 
-    def send(self, identity: bytes, message: Any) -> bool:
-        """Send a message. Return whether its receiver is there, and reads."""
+    def send(self, identity: bytes, message: Any) -> Sent:
+        """Send a message. Return what became of it."""
         self._is_drained = False
         packed = encode(message)
         try:
             self._socket.send(identity, zmq.NOBLOCK | zmq.SNDMORE)
             self._socket.send(packed, zmq.NOBLOCK)
+        except zmq.Again:
+            return Sent.NOT_READ
         except zmq.ZMQError as error:
             log.debug("cannot send: %s", error, extra={"tag": message.tag})
-            return False
-        return True
+            return Sent.TO_NOBODY
+        return Sent.WELL
 
     def close(self) -> None:
         """Close it; what was sent last still leaves."""

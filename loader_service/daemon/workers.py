@@ -18,7 +18,7 @@ from loader_service.config import Settings
 from loader_service.daemon.datasets import Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.memory import mebibytes
-from loader_service.daemon.router import Router
+from loader_service.daemon.router import Router, Sent
 from loader_service.dataset.declaration import kind_of
 from loader_service.dataset.sources.keras_sequence import IMPURE, KerasSequence
 from loader_service.machine import most_descriptors, private_memory
@@ -326,7 +326,7 @@ class Workers:
         self._engine.kill(worker)
 
     def _send(self, worker: int, message: Any) -> None:
-        if not self._router.send(self._workers[worker].peer.identity, message):
+        if self._router.send(self._workers[worker].peer.identity, message) is not Sent.WELL:
             self._engine.kill(worker)  # it is dead, or does not read: what it had to do is done elsewhere
 
     def _prepare(self, worker: _Worker, number: int, served: Served) -> None:
