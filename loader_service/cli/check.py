@@ -122,9 +122,14 @@ def _scan_each(datasets: dict[str, Declaration], config: Path, progress: Progres
 def _scan(
     loader: loader_client.Loader, declaration: Declaration, name: str, progress: Progress, bar: TaskID
 ) -> dict[str, Any]:
-    """Make the first epoch, as a training would, with bad samples replaced: so that all of them are found."""
+    """Make the first epoch, as a training would, with bad samples replaced: so that all of them are found.
+
+    Live samples cannot be replaced: the first bad one of them ends it.
+    """
     began = time.perf_counter()
-    scanned = Dataset(declaration).on_error("replace", most=1)
+    scanned = Dataset(declaration)
+    if not declaration.source.live:
+        scanned = scanned.on_error("replace", most=1)
     if declaration.batch is not None and declaration.batch.remainder == "drop":
         scanned = scanned.batch(declaration.batch.size)
     told: dict[str, Any] = {}

@@ -91,6 +91,50 @@ def test_check_makes_one_row_of_each_dataset_and_starts_nothing(config):
     assert told["summary"] == "image: uint8 (8, 8, 3), label: int64 (), weight: float32 ()"
 
 
+def test_check_all_reads_sequences_and_live_sources_too(tmp_path):
+    (tmp_path / "service.toml").write_text(
+        """
+        [datasets.sequence]
+        source = { kind = "keras", attr = "read:Sequence" }
+        [datasets.live]
+        source = { kind = "generator", function = "read:endless", samples = 4 }
+        batch = { size = 2 }
+        [datasets.broken]
+        source = { kind = "generator", function = "read:broken", samples = 4 }
+        batch = { size = 2 }
+        """
+    )
+    (tmp_path / "read.py").write_text(
+        """
+import itertools
+import numpy as np
+
+class Sequence:
+    def __len__(self):
+        return 3
+    def __getitem__(self, i):
+        if i == 1:
+            raise ValueError("batch 1 is rotten")
+        return np.zeros((4, 2)), np.zeros(4)
+
+def endless():
+    return zip(itertools.count(), itertools.count())
+
+def broken():
+    yield 0, 0
+    raise ValueError("the disk is gone")
+"""
+    )
+
+    done = command("check", "--all", str(tmp_path / "service.toml"), "--json")
+
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [bad["reason"] for bad in told["sequence"]["bad"]] == ["ValueError: batch 1 is rotten"]
+    assert (told["live"]["samples"], told["live"]["bad"]) == (4, [])
+    assert "the disk is gone" in told["broken"]["error"]
+
+
 def test_check_fails_with_the_dataset_that_is_not_sound(config):
     config.write_text(CONFIG.replace('path = "pictures"', 'path = "nowhere"'))
 
