@@ -311,6 +311,21 @@ def test_each_epoch_has_patches_of_other_places_and_the_same_ones_again_for_the_
     assert len(corners[0] - corners[1]) > 5
 
 
+def test_patches_of_a_volume_that_is_damaged_are_replaced_where_that_may_be(volumes, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    patches = Dataset.from_volumes(volumes["x"], repeat=5).random_patch((4, 5, 6), field="x").batch(5)
+    replacing = patches.on_error("replace", most=0.5)
+    assert (patches.samples, replacing.samples) == (10, 10)
+    volumes["x"][1].write_bytes(volumes["x"][1].read_bytes()[:-8])
+
+    with pytest.raises(SampleError, match=r"sample 5 \(.*x1.npy\): "):
+        patches.compute(1)
+    batches = [replacing.compute(n) for n in range(2)]
+
+    assert {bad.id for bad in replacing.plan.ledger} == {1, 3, 5, 7, 9}
+    assert all((batch["x"] < 10_000).all() for batch in batches)
+
+
 def test_a_random_patch_lies_at_every_place_about_equally_often():
     sample = {"x": volume(4, 6, 3)}
     cut = RandomPatch(size=(2, 4), field="x")

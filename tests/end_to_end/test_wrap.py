@@ -265,6 +265,40 @@ class Impure(Same):
         np.random.default_rng().shuffle(self.order)
 
 
+DIES = """
+import os, signal
+from pathlib import Path
+import numpy as np
+
+class Dies:
+    def __init__(self):
+        for number in range(100):
+            try:
+                (Path({folder!r}) / str(number)).touch(exist_ok=False)
+                break
+            except FileExistsError:
+                pass
+        if number == {nth}:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def __len__(self):
+        return 4
+    def __getitem__(self, i):
+        return np.full((2, 2), i)
+"""
+
+
+@pytest.mark.parametrize("nth", range(4))
+def test_a_worker_that_dies_while_it_opens_one_is_replaced(nth, user_module, tmp_path):
+    """Whoever finds out what it looks like makes two; so does the one who says whether it makes the same."""
+    (tmp_path / "opened").mkdir()
+    user_module("dies", DIES.format(folder=str(tmp_path / "opened"), nth=nth))
+    with loader_client.connect(workers=2) as loader:
+        stream = loader.stream(Dataset.from_keras("dies:Dies"))
+
+        assert [int(batch["x"][0, 0]) for batch in stream] == list(range(4))
+        assert status_of(loader.address)["workers_lost"] == 1
+
+
 def test_one_that_is_not_pure_is_read_live_by_one_worker_with_a_warning():
     """Each worker would shuffle in its own way: some samples would come twice, and others never."""
     with pytest.warns(DatasetWarning, match="so it is read live: by one worker.*To mend it, draw random numbers from"):
