@@ -52,7 +52,8 @@ def hash_of(batch: Mapping[str, Any]) -> str:
     total = hashlib.blake2b(digest_size=12)
     for name in sorted(batch):
         field = batch[name]
-        for array in (field.values, field.row_splits) if isinstance(field, Ragged) else (field,):
+        for part in (field.values, field.row_splits) if isinstance(field, Ragged) else (field,):
+            array = np.asarray(part)  # a tensor is as good
             total.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
 
