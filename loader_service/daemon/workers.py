@@ -2,7 +2,7 @@
 
 What happens to rows is the scheduler's rule, and how many workers there should be the roster's; here they meet the
 processes. Datasets are opened by workers, since the loop never touches data: the first one makes the index and tells
-what the dataset is; the others are told before their first task of it.
+what the dataset is (openings.py); the others are told before their first task of it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from loader_service.config import Settings
 from loader_service.daemon.datasets import Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.memory import mebibytes
+from loader_service.daemon.openings import LOST, Openings
 from loader_service.daemon.router import Router, Sent
-from loader_service.dataset.declaration import kind_of
-from loader_service.dataset.sources.keras_sequence import IMPURE, KerasSequence
 from loader_service.machine import most_descriptors, private_memory
 from loader_service.pool.engine import Ended, LocalEngine, Started
 from loader_service.pool.roster import Roster, WorkerState
 from loader_service.pool.scheduler import Job, Scheduler
 from loader_service.protocol.address import Address
-from loader_service.protocol.codec import MAX_NBYTES, encode, failed
-from loader_service.protocol.errors import ConfigError, DatasetError, ProtocolError
+from loader_service.protocol.codec import MAX_NBYTES, encode
+from loader_service.protocol.errors import ConfigError, ProtocolError
 from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.lifeline import PeerGone
 from loader_service.protocol.messages import (
@@ -51,10 +50,6 @@ from loader_service.protocol.tables import TableStore, tables_in
 
 log = logging.getLogger(__name__)
 
-OPEN_ATTEMPTS = 3  # workers that may die over opening a dataset
-OPEN_LOSSES = 12  # those, and workers that were killed meanwhile, maybe by somebody who knows nothing of it
-LOST = "lost with the template"
-FROM_OUTSIDE = ("killed by SIGKILL", LOST)  # these ends may have nothing to do with what the worker was at
 LAST_BREATH = 1.0  # seconds that a worker may take to end after it has hung up
 LAST_WORDS = 0.2  # seconds that a worker which is to be killed has to write its stack into the log
 WEIGHED = 1.0  # seconds between looks at how much memory the workers take
@@ -112,25 +107,6 @@ class _Worker:
     arenas: set[int] = field(default_factory=set)
 
 
-@dataclass(eq=False)
-class _Opening:
-    """A dataset that waits for a worker to open it; `ends` says how those ended that died over it.
-
-    That is what its first sample is blamed for, at first: it is left alone then, as one that cannot be made.
-
-    Where the user's own code makes whole batches, a second worker opens it at the same time: `found` is what the first
-    of them says, until the other says the same, or something else.
-    """
-
-    declaration: dict[str, Any]
-    shard: Shard
-    worker: int | None = None
-    ends: list[str] = field(default_factory=list)
-    blame: str = ""
-    twin: int | None = None  # the second worker
-    found: tuple[int, DatasetOpened] | None = None  # who of them has said it, and what
-
-
 class Workers:
     """The pool, as the event loop sees it."""
 
@@ -156,7 +132,7 @@ class Workers:
         self._loop = asyncio.get_running_loop()
         self._workers: dict[int, _Worker] = {}
         self._numbers: dict[bytes, int] = {}  # identity -> worker
-        self._openings: dict[int, _Opening] = {}
+        self._openings = Openings()
         self._served: dict[int, Served] = {}
         self._door: Door
         self._start_engine()
@@ -189,7 +165,7 @@ class Workers:
                 f"a dataset may be declared in {MAX_NBYTES - ROOM_FOR_INDEX:,} bytes: "
                 "pass long lists of ids or labels as NumPy arrays."
             )
-        self._openings[dataset] = _Opening(declaration, shard)
+        self._openings.add(dataset, declaration, shard)
         self._open_waiting()
 
     def serve(self, served: Served) -> None:
@@ -216,7 +192,7 @@ class Workers:
 
     def forget(self, dataset: int) -> None:
         """Nobody reads this dataset any more, or waits for it to be opened."""
-        self._openings.pop(dataset, None)
+        self._openings.forget(dataset)
         self._served.pop(dataset, None)
         self.scheduler.forget(dataset)
         for number, worker in self._workers.items():
@@ -311,12 +287,12 @@ class Workers:
             case DatasetOpened():
                 self.scheduler.worker_opened(worker)
                 self._door.drain(self._workers[worker].peer)
-                self._dataset_opened(worker, message)
+                if (opened := self._openings.opened(worker, message)) is not None:
+                    self._conclude(opened)
             case DatasetRefused():
                 self.scheduler.worker_opened(worker)
                 self._workers[worker].datasets.discard(message.dataset)
-                self._openings.pop(message.dataset, None)
-                self._listener.dataset_refused(message.dataset, message.error)
+                self._refuse(message)
             case _:
                 self._doubt(worker, ProtocolError(f"{type(message).__name__} from one that has joined already"))
 
@@ -348,37 +324,20 @@ class Workers:
     # -- opening datasets ------------------------------------------------------------------------------------
 
     def _open_waiting(self) -> None:
-        """Have the least busy worker open each dataset that waits for one."""
-        for dataset, opening in self._openings.items():
-            load = self.scheduler.load()
-            if opening.worker is not None or not load:
-                continue
-            idlest = sorted(load, key=lambda number: (load[number], number))
-            opening.worker = idlest[0]
-            self._have_opened(dataset, opening, opening.worker)
-            if _makes_whole_batches(opening.declaration) and len(idlest) > 1 and not opening.ends:
-                opening.twin = idlest[1]
-                self._have_opened(dataset, opening, opening.twin)
-
-    def _have_opened(self, dataset: int, opening: _Opening, number: int) -> None:
-        worker = self._workers[number]
-        self._hand_tables(worker, set(tables_in(opening.declaration)))
-        worker.datasets.add(dataset)
-        self.scheduler.worker_opens(number)
-        self._send(number, OpenDataset(dataset, opening.declaration, {}, opening.shard, "", blame=opening.blame))
-
-    def _dataset_opened(self, worker: int, opened: DatasetOpened) -> None:
-        opening = self._openings.get(opened.dataset)
-        if opening is not None and opening.twin is not None and opening.found is None:
-            opening.found = (worker, opened)
-            return
-        if opening is not None and opening.found is not None:
-            opened = _both_say(opening.found[1], opened)
-        self._conclude(opened)
+        """Have the least busy workers open each dataset that waits for one."""
+        while (assigned := self._openings.assign(self.scheduler.load())) is not None:
+            opening, numbers = assigned
+            for number in numbers:
+                worker = self._workers[number]
+                self._hand_tables(worker, set(tables_in(opening.declaration)))
+                worker.datasets.add(opening.dataset)
+                self.scheduler.worker_opens(number)
+                declaration, shard, blame = opening.declaration, opening.shard, opening.blame
+                self._send(number, OpenDataset(opening.dataset, declaration, {}, shard, "", blame=blame))
 
     def _conclude(self, opened: DatasetOpened) -> None:
         """A dataset is what this says."""
-        if self._openings.pop(opened.dataset, None) is not None:
+        if self._openings.forget(opened.dataset):
             self._listener.dataset_opened(opened)
         for number, worker in self._workers.items():
             if opened.dataset not in worker.datasets:
@@ -388,14 +347,10 @@ class Workers:
                 self._send(number, CloseDataset(opened.dataset))
             worker.peer.tables.clear()
 
-    def _one_is_left(self, opening: _Opening, lost: int) -> None:
-        """One of the two workers that open a dataset has died: what the other says goes."""
-        opening.worker = opening.twin if opening.worker == lost else opening.worker
-        opening.twin = None
-        if opening.found is not None and opening.found[0] == lost:
-            opening.found = None
-        elif opening.found is not None:
-            self._conclude(opening.found[1])
+    def _refuse(self, refused: DatasetRefused) -> None:
+        """A dataset cannot be opened."""
+        self._openings.forget(refused.dataset)
+        self._listener.dataset_refused(refused.dataset, refused.error)
 
     # -- workers come and go ---------------------------------------------------------------------------------
 
@@ -454,21 +409,11 @@ class Workers:
         self._listener.jobs_ended(self.scheduler.worker_lost(fact.worker, how))
         level = logging.INFO if member.state is WorkerState.RETIRING else logging.WARNING
         log.log(level, "worker %d (pid %s) %s", fact.worker, member.pid, how)
-        for dataset, opening in list(self._openings.items()):
-            if opening.twin is not None and fact.worker in (opening.worker, opening.twin):
-                self._one_is_left(opening, fact.worker)
-            elif opening.worker == fact.worker:
-                opening.worker = None
-                opening.ends.append(how)
-                own = [end for end in opening.ends if end not in FROM_OUTSIDE]
-                if len(own) < OPEN_ATTEMPTS and len(opening.ends) < OPEN_LOSSES:
-                    continue
-                why = f"{len(opening.ends)} workers died while each opened the dataset; the last was {how}"
-                if not opening.blame:
-                    opening.ends, opening.blame = [], why
-                    continue
-                del self._openings[dataset]
-                self._listener.dataset_refused(dataset, failed(DatasetError(why)))
+        for told in self._openings.worker_ended(fact.worker, how):
+            if isinstance(told, DatasetOpened):
+                self._conclude(told)
+            else:
+                self._refuse(told)
 
     def _muster(self) -> None:
         """Bring the pool to its wanted size, and what waits for workers to them."""
@@ -491,16 +436,3 @@ class Workers:
         for worker in self.scheduler.dismissable():
             if worker in self._workers:
                 self._send(worker, Leave())
-
-
-def _makes_whole_batches(declaration: dict[str, Any]) -> bool:
-    source = declaration.get("source")
-    return isinstance(source, dict) and source.get("kind") == kind_of(KerasSequence)
-
-
-def _both_say(one: DatasetOpened, other: DatasetOpened) -> DatasetOpened:
-    """Return what a dataset is that two workers have opened: if they make other batches, it can only be read live."""
-    if one.proof == other.proof or other.info.live:
-        return other
-    told = IMPURE.format(name="the Sequence, in each worker,")
-    return replace(other, info=replace(other.info, live=True), doubts=[told])
