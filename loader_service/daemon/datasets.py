@@ -41,7 +41,7 @@ class Served:
     shelf: Shelf = field(init=False)
 
     def __post_init__(self) -> None:
-        self.shelf = Shelf(self.slots)
+        self.shelf = Shelf(self.slots, come_round=self.info.whole)
 
     def grow(self, slots: int) -> None:
         """Have so many slots.

@@ -8,6 +8,8 @@ A batch is asked for by number. If a slot holds it, it is lent; if one is being 
 that; otherwise the number queues for a slot, and the slot for rows. So streams that ask for the same batch get the
 same slot. A ready slot that nobody reads stays until its memory is needed: first those behind every stream, the last
 one that was returned first, since it is still in the processor's cache; then those that some stream has still ahead.
+Where batches may go beyond their slots, it is the first one that was returned: each slot comes round, and what lies
+beyond it is given back.
 
 A batch whose rows are late may be filled into a second slot: the first of the two that is complete is lent, and the
 other one comes back when nobody writes into it any more.
@@ -105,7 +107,8 @@ class _Reader:
 class Shelf:
     """The slots of one dataset key, and the streams that read them."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, come_round: bool = False) -> None:
+        self._come_round = come_round
         self._slots = [_Slot(number) for number in range(slots)]
         self._free = deque(self._slots)
         self._unread: dict[int, _Slot] = {}  # n -> a ready slot without a reader, in the order of its last return
@@ -346,7 +349,8 @@ class Shelf:
         if not self._unread:
             return None
         fronts = [reader.front for reader in self._readers.values()]
-        behind = (n for n in reversed(self._unread) if all(n <= front for front in fronts))
+        unread = self._unread if self._come_round else reversed(self._unread)
+        behind = (n for n in unread if all(n <= front for front in fronts))
         slot = self._unread.pop(next(behind, next(iter(self._unread))))
         del self._by_n[slot.n]
         return slot

@@ -153,6 +153,22 @@ def test_a_stream_that_is_too_far_behind_to_share_is_counted():
     assert shelf.made_again == 1
 
 
+@pytest.mark.parametrize(("come_round", "slots"), [(False, [0, 0, 0, 0]), (True, [1, 0, 1, 0])])
+def test_the_slot_that_was_returned_last_is_filled_next_unless_slots_are_to_come_round(come_round, slots):
+    shelf = Shelf(2, come_round=come_round)
+    shelf.open(A, SHARE)
+    shelf.request(A, [0, 1])
+    for slot in (1, 0):
+        shelf.filled(slot)
+    for slot in (1, 0):
+        shelf.returned(A, [slot])
+
+    for n, slot in enumerate(slots, start=2):
+        assert shelf.request(A, [n]) == [Fill(slot, n)]
+        shelf.filled(slot)
+        shelf.returned(A, [slot])
+
+
 def test_a_late_joiner_begins_at_the_oldest_batch_that_the_foremost_stream_has_ahead():
     shelf = Shelf(9)
     shelf.open(A, Share(prefetch=3, views=0))
