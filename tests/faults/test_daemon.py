@@ -15,8 +15,6 @@ from tests.faults.data import hash_of, hashes, noisy, table
 from tests.faults.trainer import ROOT, Trainer
 from tests.faults.watch import family_of, status_of, wait_for_end, wait_until
 
-pytestmark = pytest.mark.slow
-
 #: The worker keeps Python's lock, and heeds nobody.
 DEEP_IN_C = """
 import ctypes
@@ -38,6 +36,7 @@ def kill(daemon):
     return family
 
 
+@pytest.mark.slow
 def test_two_trainers_go_on_at_the_same_batch_as_often_as_it_is_killed(start_daemon, address, tmp_path):
     daemon = start_daemon("--workers", "2")
     draw = random.Random(3)
@@ -121,6 +120,7 @@ with loader_client.connect(workers=2) as loader:
     wait_for_end(family, seconds=15)  # the daemon waits some for its template to end by itself
 
 
+@pytest.mark.slow
 def test_a_daemon_that_is_killed_while_it_starts_leaves_nobody_and_keeps_no_address(address):
     draw = random.Random(5)
     for _ in range(3):

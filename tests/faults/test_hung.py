@@ -12,8 +12,6 @@ from loader_service import Dataset
 from loader_service.protocol.errors import SampleError
 from tests.end_to_end.conftest import digest, expected_digest
 
-pytestmark = pytest.mark.slow
-
 HANGS_ONCE = """
 import os, time
 MARKER = {marker!r}
@@ -93,6 +91,7 @@ def test_a_worker_that_hangs_is_killed_its_stack_is_logged_and_its_rows_are_made
     assert "hang_here" in log, log
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_is_killed_and_its_rows_are_made_again(configured, user_module, numbers, tmp_path, address):
     marker = tmp_path / "marker"
     user_module("hanging", HANGS_ONCE.format(marker=str(marker)))
@@ -113,6 +112,7 @@ def test_a_stopped_worker_is_killed_and_its_rows_are_made_again(configured, user
     assert got == expected_digest(ds, range(8))
 
 
+@pytest.mark.slow
 def test_a_sample_that_always_hangs_is_named_in_the_end(user_module, numbers):
     user_module("hanging", HANGS)
     ds = numbers.map("hanging:slow").batch(16)
@@ -147,6 +147,7 @@ def test_a_batch_that_is_late_is_made_by_others_and_the_late_rows_never_reach_th
     assert status["workers_lost"] == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_leaks_is_replaced_between_tasks(configured, user_module, numbers, address):
     user_module("leaking", LEAKS)
     ds = numbers.map("leaking:leak").batch(8)

@@ -16,8 +16,6 @@ from tests.faults.data import hash_of, hashes, noisy
 from tests.faults.trainer import ROOT
 from tests.faults.watch import shared_memory, wait_until, workers_of
 
-pytestmark = pytest.mark.slow
-
 DATASET = noisy()
 
 
@@ -52,6 +50,7 @@ def test_64_descriptors_are_enough_for_two_workers(start_within):
         assert hashes(loader.stream(DATASET)) == hashes(map(DATASET.compute, range(30)))
 
 
+@pytest.mark.slow
 def test_more_workers_than_descriptors_allow_are_refused_with_what_helps(start_within):
     too_many = start_within("-n 64", "--workers", "32")
     _, told = too_many.communicate(timeout=PATIENCE)
@@ -60,6 +59,7 @@ def test_more_workers_than_descriptors_allow_are_refused_with_what_helps(start_w
     assert "ConfigError: 32 workers need 128 file descriptors, and the daemon may have 64: raise `ulimit -n`" in told
 
 
+@pytest.mark.slow
 def test_scaling_beyond_the_descriptors_is_refused_and_the_daemon_goes_on(start_within):
     start_within("-n 64", "--workers", "1").stdout.readline()
 
@@ -71,6 +71,7 @@ def test_scaling_beyond_the_descriptors_is_refused_and_the_daemon_goes_on(start_
         assert hash_of(loader.stream(DATASET).take(0)) == hash_of(DATASET.compute(0))
 
 
+@pytest.mark.slow
 def test_more_clients_than_descriptors_allow_are_refused_and_the_others_go_on(start_within):
     start_within("-n 64", "--workers", "2").stdout.readline()
     loaders = []
@@ -86,6 +87,7 @@ def test_more_clients_than_descriptors_allow_are_refused_and_the_others_go_on(st
         loader.close()
 
 
+@pytest.mark.slow
 def test_a_crowd_that_says_nothing_takes_no_descriptors_that_others_need(start_within, address):
     start_within("-n 64", "--workers", "2").stdout.readline()
     with loader_client.connect() as loader:
@@ -100,6 +102,7 @@ def test_a_crowd_that_says_nothing_takes_no_descriptors_that_others_need(start_w
         assert command("status").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_trainer_without_descriptors_is_told_so_in_one_line(start_daemon):
     start_daemon("--workers", "1")
     script = "import loader_client\nloader_client.connect()\n"
@@ -113,6 +116,7 @@ def test_a_trainer_without_descriptors_is_told_so_in_one_line(start_daemon):
     ), ran.stderr
 
 
+@pytest.mark.slow
 def test_memory_that_the_kernel_does_not_give_is_an_error_of_that_stream_alone(start_within):
     """`ulimit -f`, in blocks of 1024 bytes, is heeded by shared memory, too: there is no machine to be filled up."""
     start_within("-f 2048", "--workers", "1").stdout.readline()
@@ -124,6 +128,7 @@ def test_memory_that_the_kernel_does_not_give_is_an_error_of_that_stream_alone(s
         assert hashes(stream) == hashes(map(DATASET.compute, range(30)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_nobody_reads_any_more_makes_room_without_harm(start_daemon, workers):
     """Memory is for one of two datasets, and the first one's tables go when the second is being opened."""
@@ -137,6 +142,7 @@ def test_what_nobody_reads_any_more_makes_room_without_harm(start_daemon, worker
             del stream
 
 
+@pytest.mark.slow
 def test_arrays_that_nobody_reads_any_more_are_kept_by_no_process(start_patched, address):
     """Neither by the daemon, nor by its workers: a notebook makes one dataset after the other."""
     daemon = start_patched("import loader_service.daemon.clients as clients; clients.GRACE = 0.05")

@@ -17,8 +17,6 @@ from loader_service.cli import app
 from loader_service.dataset.ledger_file import LedgerFile, ledger_path
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest, expected_digest
 
-pytestmark = pytest.mark.slow
-
 SAMPLES = 60
 RAISING, DEADLY = {0, 3, 17, 30, 44}, {8}
 MODULE = """
@@ -89,6 +87,7 @@ def test_a_sample_that_raises_is_tried_twice_and_named_with_file_and_traceback(p
     assert 2 <= touched <= 4  # on a busy machine the batch may be late, and made a second time in another slot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("die", ["os._exit(9)", "sys.exit()", "ctypes.string_at(0)"])
 def test_a_sample_that_kills_workers_is_named_with_its_file(poisoned, die):
     """Only a worker knows which sample is in a row; one that lives is asked."""
@@ -105,6 +104,7 @@ def test_a_row_of_a_shard_is_named_rightly(poisoned):
                 list(loader.stream(poisoned(deadly=[17]), shard=(rank, 2)))
 
 
+@pytest.mark.slow
 def test_a_first_sample_that_kills_is_named_too(poisoned):
     """It is looked at when the dataset is opened, to know what all others look like."""
     with loader_client.connect(workers=1) as loader:
@@ -115,6 +115,7 @@ def test_a_first_sample_that_kills_is_named_too(poisoned):
         assert {sample_id for batch in replaced for sample_id in batch.ids} == set(range(1, SAMPLES))
 
 
+@pytest.mark.slow
 def test_a_dataset_that_kills_whoever_opens_it_is_refused(user_module):
     user_module("deadly", "import os\nos._exit(3)\n")
     dataset = Dataset.from_python("deadly:x").batch(1)
@@ -126,6 +127,7 @@ def test_a_dataset_that_kills_whoever_opens_it_is_refused(user_module):
 # -- replaced ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_batches_with_replaced_samples_equal_compute_for_any_number_of_workers_and_after_a_restart(
     start_daemon, poisoned, touched
 ):
@@ -175,6 +177,7 @@ def test_in_line_the_same_samples_are_replaced_by_the_same_ones(poisoned):
     assert {sample.id for sample in LedgerFile(stream.key).news()} == RAISING
 
 
+@pytest.mark.slow
 def test_shards_and_streams_share_a_ledger(start_daemon, poisoned):
     dataset = poisoned(RAISING, DEADLY).on_error("replace", most=0.1)  # room for exactly these
     daemon = start_daemon("--workers", "2")
@@ -195,6 +198,7 @@ def test_shards_and_streams_share_a_ledger(start_daemon, poisoned):
     assert counts == [6, 6, 6]
 
 
+@pytest.mark.slow
 def test_a_daemon_that_is_killed_finds_its_ledger_again(start_daemon, poisoned, touched):
     dataset = poisoned(RAISING, DEADLY).on_error("replace", most=0.2)
     daemon = start_daemon("--workers", "2")
@@ -212,6 +216,7 @@ def test_a_daemon_that_is_killed_finds_its_ledger_again(start_daemon, poisoned, 
         assert digest(first + rest) == expected_digest(dataset, range(16))
 
 
+@pytest.mark.slow
 def test_too_many_are_an_error_that_names_some_and_says_what_to_do(start_daemon, poisoned):
     dataset = poisoned(range(10, 20)).on_error("replace", most=0.05)
     start_daemon("--workers", "2")
@@ -226,6 +231,7 @@ def test_too_many_are_an_error_that_names_some_and_says_what_to_do(start_daemon,
     assert 'poison.py", line' in raised.value.__notes__[0]
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_training_and_the_ledger_is_written_when_there_is_space(start_daemon, poisoned):
     """/dev/full takes the place of the file that is written first: there is no space for it."""
     bad = RAISING - {0}  # nothing is written when the dataset is opened
@@ -244,6 +250,7 @@ def test_a_full_disk_costs_no_training_and_the_ledger_is_written_when_there_is_s
     assert made == expected_digest(dataset, range(8))
 
 
+@pytest.mark.slow
 def test_a_ledger_that_was_cut_in_half_is_found_anew(start_daemon, poisoned):
     dataset = poisoned(RAISING).on_error("replace", most=0.2)
     with loader_client.connect(workers=1) as loader:
@@ -264,6 +271,7 @@ def test_a_ledger_that_was_cut_in_half_is_found_anew(start_daemon, poisoned):
 # -- told ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_status_lists_them_with_file_and_reason(start_daemon, poisoned):
     daemon = start_daemon("--workers", "2")
     with loader_client.connect() as loader:
@@ -281,6 +289,7 @@ def test_status_lists_them_with_file_and_reason(start_daemon, poisoned):
     assert "17 is rotten" in table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_trainer_is_warned_of_each_sample_once(poisoned, workers, caplog):
     with loader_client.connect(workers=workers) as loader:
@@ -296,6 +305,7 @@ def test_the_trainer_is_warned_of_each_sample_once(poisoned, workers, caplog):
     )
 
 
+@pytest.mark.slow
 def test_a_state_from_before_a_sample_was_replaced_goes_on_with_a_warning(poisoned, caplog):
     dataset = poisoned(deadly=[17]).on_error("replace", most=0.2)
     with loader_client.connect(workers=1) as loader:
@@ -318,6 +328,7 @@ def test_a_state_from_before_a_sample_was_replaced_goes_on_with_a_warning(poison
     assert "17.npy" in told
 
 
+@pytest.mark.slow
 def test_a_state_whose_ledger_is_unknown_goes_on_with_a_warning(poisoned, caplog):
     """Its file was deleted, or it was saved on another machine."""
     dataset = poisoned([17]).on_error("replace", most=0.2)
@@ -366,6 +377,7 @@ def check(*arguments):
     return subprocess.run([COMMAND, "check", *arguments], capture_output=True, text=True, timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_check_all_finds_exactly_the_bad_samples_also_those_that_kill(config):
     done = check(str(config), "--all", "--json")
 
@@ -383,6 +395,7 @@ def test_check_all_finds_exactly_the_bad_samples_also_those_that_kill(config):
     assert not Path(os.environ["XDG_STATE_HOME"]).exists(), "it leaves no ledger"
 
 
+@pytest.mark.slow
 def test_check_all_lists_them_for_people_too(config):
     done = check(str(config), "--all", "--dataset", "bad")
 
@@ -393,6 +406,7 @@ def test_check_all_lists_them_for_people_too(config):
     assert "good" not in done.stdout
 
 
+@pytest.mark.slow
 def test_check_names_the_dataset_that_may_be_meant(config):
     with pytest.raises(ConfigError, match="there is no dataset 'godo'; did you mean 'good'"):
         CliRunner().invoke(app, ["check", str(config), "--dataset", "godo"], catch_exceptions=False)

@@ -11,8 +11,6 @@ import loader_client
 from loader_client.backup import Backups
 from tests.faults import resume
 
-pytestmark = pytest.mark.slow
-
 WRITER = """
 import sys
 import numpy as np
@@ -30,6 +28,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_fit_that_is_killed_again_and_again_trains_what_an_undisturbed_one_trains(tmp_path, nothing_left, address):
     """Three of the resumes are in one epoch, where Keras' own callback goes wrong with the second."""

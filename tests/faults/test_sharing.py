@@ -10,8 +10,6 @@ from loader_service import Dataset
 from tests.faults.data import hashes, noisy, table
 from tests.faults.watch import status_of, wait_until
 
-pytestmark = pytest.mark.slow
-
 DATASET = noisy()
 SLOW = "import time\ndef slow(sample):\n    time.sleep(0.002)\n    return sample\n"
 
@@ -107,6 +105,7 @@ def test_training_and_validation_share_the_workers(standing):
     assert got == [hashes(map(train.compute, range(60))), hashes(map(validation.compute, range(30)))]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_training_and_validation_share_few_slots(start_daemon):
     daemon = start_daemon("--workers", "2", "--memory", "1 MiB")

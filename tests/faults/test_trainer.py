@@ -12,8 +12,6 @@ from tests.faults.data import hashes, noisy
 from tests.faults.trainer import ROOT, Trainer
 from tests.faults.watch import status_of, wait_until
 
-pytestmark = pytest.mark.slow
-
 DATASET = noisy()
 
 #: Takes some batches, stops itself, and looks at them again when it goes on.
@@ -62,6 +60,7 @@ def test_the_slots_of_a_killed_trainer_come_back_and_another_does_not_notice(sta
         wait_until(lambda: slots(daemon)["lent"] == slots(daemon)["filling"] == 0)
 
 
+@pytest.mark.slow
 def test_no_slot_is_lost_over_many_killed_trainers(start_daemon, address, tmp_path):
     """Each is killed with batches in hand; memory is for one of them, and a little more."""
     daemon = start_daemon("--workers", "1", "--memory", "1 MiB")
@@ -94,6 +93,7 @@ def test_a_killed_trainer_goes_on_behind_its_last_saved_state(start_daemon, addr
     assert [step.hash for step in steps] == hashes(map(DATASET.compute, range(len(steps))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [[], ["--memory", "1 MiB"]], ids=["", "few slots"])
 def test_a_stopped_trainer_keeps_its_slots_and_goes_on_as_if_nothing_had_been(start_daemon, memory):
     """A debugger, or Ctrl-Z: silence is not death."""
