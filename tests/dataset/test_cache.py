@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from loader_service import Dataset
 from loader_service.dataset.cache.folder import FORMAT, caches_in, size_of
 from loader_service.dataset.cache.record import pack, unpack
+from loader_service.dataset.schema import json_schema
 from loader_service.protocol.errors import DatasetError, SampleError
 from tests.end_to_end.conftest import digest
 
@@ -229,6 +231,7 @@ def test_in_a_config_it_stands_among_the_transforms(photos, tmp_path):
     plain = {"source": {"kind": "image_folder", "path": str(photos)}, "batch": {"size": 4}}
     steps = [{"kind": "resize", "height": 5, "width": 5}, {"kind": "cache", "most": "3 MiB"}, {"kind": "random_flip"}]
 
+    jsonschema.validate({"datasets": {"photos": {**plain, "transforms": steps}}}, json_schema())
     dataset = Dataset.from_dict({**plain, "transforms": steps})
 
     assert [step.kind for step in dataset.declaration.transforms] == ["resize", "random_flip"]
