@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,35 @@ def without_roots_rights():
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE)
 
 
+def read_by_a_process(photos, limit):
+    """Return what a process with some limit makes of an epoch."""
+    ran = subprocess.run(
+        [sys.executable, "-c", READS, photos],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=limit,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def test_a_full_disk_costs_nothing_but_samples_that_are_made_again(photos, caches):
+    """A limit on the size of files is as good: a write ends in the middle, and the next one fails."""
+    cached, plain = decoded(photos)
+    expected = epochs(plain, 0)
+
+    for _ in range(2):
+        assert (
+            read_by_a_process(photos, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_001, 20_001))) == expected
+        )
+    assert 0 < size_of(only(caches)).samples < SAMPLES
+    assert (only(caches) / "data").stat().st_size == 20_001
+    assert epochs(cached, 0, 1) == epochs(plain, 0, 1)
+    assert size_of(only(caches)).samples == SAMPLES
+
+
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(photos, caches):
     cached, plain = decoded(photos)
     cached.compute(0)
@@ -177,16 +207,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(photos, caches):
     for file in (*only(caches).iterdir(), only(caches), caches):
         file.chmod(0o555 if file.is_dir() else 0o444)
 
-    ran = subprocess.run(
-        [sys.executable, "-c", READS, photos],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        preexec_fn=without_roots_rights,
-        check=False,
-    )
-
-    assert ran.stdout.strip() == epochs(plain, 0), ran.stderr
+    assert read_by_a_process(photos, without_roots_rights) == epochs(plain, 0)
     assert size_of(only(caches)) == kept
 
 
@@ -283,9 +304,10 @@ for n in range(10**6):
 """
 
 
-def test_whoever_fills_it_and_is_killed_at_any_moment_leaves_nothing_wrong(photos, caches):
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_whoever_fills_it_and_is_killed_at_any_moment_leaves_nothing_wrong(photos, caches, rounds):
     cached, plain = decoded(photos)
-    for _ in range(4):
+    for _ in range(rounds):
         two = [
             subprocess.Popen(
                 [sys.executable, "-c", KILLED, photos], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
