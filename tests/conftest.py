@@ -31,5 +31,6 @@ def address(monkeypatch):
     monkeypatch.setenv("LOADER_SERVICE_ADDRESS", f"ipc://{folder}/daemon")
     monkeypatch.setenv("XDG_RUNTIME_DIR", os.fspath(folder))
     monkeypatch.setenv("XDG_STATE_HOME", os.fspath(folder / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(folder / "caches"))
     yield f"ipc://{folder}/daemon"
     shutil.rmtree(folder, ignore_errors=True)

@@ -44,6 +44,8 @@ def _beside(plain: dict[str, Any], base: Path) -> dict[str, Any]:
     for steps in ("transforms", "finish", "select"):
         if isinstance(found.get(steps), list):
             found[steps] = [_absolute_step(step, base) for step in found[steps]]
+    if isinstance(found.get("cache"), dict) and "path" in found["cache"]:
+        found["cache"] = {**found["cache"], "path": _absolute(found["cache"]["path"], base)}
     return found
 
 

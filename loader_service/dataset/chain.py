@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loader_service.dataset.cache.samples import CachedSamples
 from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.draws import DrawKeys, uniforms
 from loader_service.dataset.naming import Naming
-from loader_service.dataset.purity import doubts, same
+from loader_service.dataset.purity import doubts, same, states
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.generator import GeneratorReader
@@ -35,6 +36,7 @@ from loader_service.protocol.errors import DatasetError, SampleError, SpecMismat
 from loader_service.protocol.layout import lengths_of
 from loader_service.protocol.spec import FieldSpec, Spec
 
+NO_DRAWS = np.empty(0)  # of steps that draw nothing
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
 Rows = Mapping[str, np.ndarray]
 
@@ -61,16 +63,25 @@ class Column:
 class Chain:
     """Makes rows out of a source's samples: first it finds out what they look like, then `compile` says how."""
 
-    def __init__(self, reader: Reader, transforms: tuple[AnyTransform, ...], keys: DrawKeys, first: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        transforms: tuple[AnyTransform, ...],
+        keys: DrawKeys,
+        first: int,
+        cached: CachedSamples | None = None,
+    ) -> None:
         """Find out what the samples look like after each transform; a user's function is run once to find its.
 
         Args:
             keys: Of all random numbers.
             first: The sample that tells what all others look like.
+            cached: What some of the transforms have made of samples already.
         Raises:
             SampleError: If it cannot be made.
         """
         self._reader, self._transforms, self._keys, self._first = reader, transforms, keys, first
+        self._cached = cached
         self._seeds_source = isinstance(reader, PythonReader)
         with self._naming(first), globals_kept():
             self._seed_source(0, 0)
@@ -87,6 +98,8 @@ class Chain:
         self.spec = self._specs[-1]  # of a sample after all transforms
         self.runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in transforms)
         self.ragged: tuple[str, ...] = ()  # fields whose rows `sequences` finds where they are
+        if cached is not None:
+            self._refuse_draws(cached.after)
 
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample after all transforms."""
@@ -101,21 +114,27 @@ class Chain:
         """
         self._varying = varying
         self._reads_rows = (
-            not self._transforms and not staged and isinstance(self._reader, PythonReader) and self._reader.reads_rows
+            not self._transforms
+            and self._cached is None
+            and not staged
+            and isinstance(self._reader, PythonReader)
+            and self._reader.reads_rows
         )
         transforms = list(enumerate(self._transforms))
         mapped = max((number for number, step in transforms if isinstance(step, SampleTransform)), default=-1)
+        cached = 0 if self._cached is None else self._cached.after
         steps: dict[int, Step] = {}
         columns: list[Column] = []
         for field, spec in self.spec.items():
             numbers = [k for k, step in transforms if isinstance(step, FieldTransform) and step.field == field]
-            own = self._steps_of(field, [k for k in numbers if k > mapped])
+            own = self._steps_of(field, [k for k in numbers if k > mapped and k >= cached])
             steps |= own
             source = self._source_spec.get(field)
             vectorised = all(step.transform.vectorised for step in own.values())
             if field in varying:
                 vectorised = isinstance(self._reader, ArraysReader) and not own
-            if mapped < 0 and field in self._reader.columns and vectorised and source is not None:
+            alone = mapped < 0 and self._cached is None
+            if alone and field in self._reader.columns and vectorised and source is not None:
                 in_place = all(step.into_row and step.transform.in_place for step in own.values())
                 columns.append(Column(field, source, tuple(own.values()), in_place and source == spec))
         self._columns = tuple(columns)
@@ -126,7 +145,7 @@ class Chain:
         self._sample_steps: list[tuple[int, FieldTransform | SampleTransform, bool]] = [
             (number, transform, number in steps and steps[number].into_row)
             for number, transform in transforms
-            if isinstance(transform, SampleTransform) or transform.field not in done
+            if number >= cached and (isinstance(transform, SampleTransform) or transform.field not in done)
         ]
 
     def make_rows(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Rows) -> None:
@@ -149,6 +168,36 @@ class Chain:
         """Return rows of different lengths where they are; that of id -1 is empty."""
         assert isinstance(self._reader, ArraysReader), "no other source has such rows"
         return self._reader.sequences(field, ids)
+
+    # -- what is kept ----------------------------------------------------------------------------------------
+
+    def _prepare(self, sample_id: int, steps: int | None = None) -> dict[str, Any]:
+        """Make a sample as far as it is kept; or after so many transforms."""
+        assert self._cached is not None, "called only where something is kept"
+        sample = self._read(0, sample_id, 0, frozenset(self._source_spec))
+        for number, transform in enumerate(self._transforms[: self._cached.after if steps is None else steps]):
+            if isinstance(transform, SampleTransform):
+                sample = transform.apply(sample, self._keys.of(0, number), 0)
+            else:
+                sample[transform.field] = transform.apply(np.asarray(sample[transform.field]), NO_DRAWS, None)
+        return sample
+
+    def _refuse_draws(self, after: int) -> None:
+        """Refuse a user's code that draws random numbers, if what it makes is to be kept: it would be so for ever."""
+        code: list[tuple[int, str, bool]] = [(SOURCE, "the source", False)] if self._seeds_source else []
+        for number, transform in enumerate(self._transforms[:after]):
+            if isinstance(transform, Map):
+                code.append((number, f"map: {transform.function.name!r}", transform.takes_rng))
+        for number, name, draws in code:
+            with self._naming(self._first), globals_kept():
+                self._prepare(self._first, number + 1)
+                left = states()
+                seed_globals(self._keys.of(0, number), 0)
+                draws = draws or left != states()
+            if draws:
+                raise DatasetError(
+                    f"cache: {name} draws random numbers, and what it makes would be kept for ever: put .cache() first"
+                )
 
     # -- is the user's code pure? ----------------------------------------------------------------------------
 
@@ -261,7 +310,10 @@ class Chain:
         for number, (sample_id, position) in enumerate(zip(ids.tolist(), positions.tolist(), strict=True)):
             with self._naming(sample_id):
                 rows = {field: out[field][number, ...] for field in fields}  # without the dots, numbers were copies
-                sample = self._read(epoch, sample_id, position, self._read_fields)
+                if self._cached is None:
+                    sample = self._read(epoch, sample_id, position, self._read_fields)
+                else:
+                    sample = self._cached.get(sample_id, self._prepare)
                 for step, transform, into_row in steps:
                     if isinstance(transform, SampleTransform):
                         sample = transform.apply(sample, self._keys.of(epoch, step), position)

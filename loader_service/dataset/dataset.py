@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loader_service.dataset.buckets import Buckets
+from loader_service.dataset.cache.step import Cache
 from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuffle, kind_of
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
@@ -609,6 +610,31 @@ class Dataset:
         tables = dict(self.tables)
         made = self._select(Weighted, weights=keep(array, tables), samples=samples)
         return replace(made, tables=tables)
+
+    # -- keeping samples ---------------------------------------------------------------------------------------
+
+    def cache(self, most: int | str | None = None, *, path: PathLike | None = None) -> Dataset:
+        """Keep what the steps so far make of each sample: for further epochs, runs and trainers.
+
+        Samples are kept on the disk, where all workers map them. They are found again by the hash of the source, its
+        files, the steps before, and the code of yours among these: whatever changes has a cache of its own, and a file
+        that changed is read again. Say it before all that is random. Batches are the same with it and without.
+
+        Args:
+            most: Bytes that it may take, as in "20 GiB". What comes first stays; the rest is made anew each time. Where
+                None, half of what the disk has left.
+            path: Folder in which it lies; that of the user's caches where None: see `loader-service cache`.
+        Raises:
+            DatasetError: If a step before is random, or the source is read live.
+        """
+        if self.declaration.cache is not None:
+            raise DatasetError("cache: there is one already: one is enough, behind all that is to be kept")
+        if self.declaration.finish:
+            raise DatasetError(f"cache: it keeps samples, so say it before {self.declaration.finish[0].kind}")
+        where = None if path is None else absolute(path)
+        made = checked(Cache, after=len(self.declaration.transforms), most=most, path=where)
+        plain = {**vars(self.declaration), "cache": made}
+        return replace(self, declaration=checked(Declaration, **plain))
 
     # -- order and batches -----------------------------------------------------------------------------------
 

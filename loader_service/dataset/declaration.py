@@ -8,9 +8,12 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
+import cv2
+import simplejpeg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from loader_service.dataset.buckets import Buckets
+from loader_service.dataset.cache.step import Cache
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.objects import CODE_TAGS
@@ -85,6 +88,7 @@ EXPECTED = {  # pydantic's types of errors, in the words of a file
     "tuple_type": "expected a list",
 }
 MAX_SHOWN = 300  # characters of a wrong value
+DECODERS = [cv2.__version__, simplejpeg.__version__]  # which make the pixels that are kept
 MAX_TOLD = 100  # characters of a list of names in a part of the key
 
 
@@ -181,6 +185,37 @@ class Declaration(Part):
     bucket_by_length: Buckets | None = None
     batch: Batch | None = None
     on_error: OnError | None = None  # None: raise
+    cache: Cache | None = None  # it changes no sample, and so no key
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cache_among_the_transforms(cls, given: Any) -> Any:
+        """Take `{ kind = "cache" }` out of a list of transforms: it counts as none, or their numbers would change."""
+        steps = given.get("transforms") if isinstance(given, dict) else None
+        if not isinstance(steps, list | tuple):
+            return given
+        at = [place for place, step in enumerate(steps) if isinstance(step, dict) and step.get("kind") == "cache"]
+        if not at:
+            return given
+        if len(at) > 1 or given.get("cache") is not None:
+            raise ValueError("there are two caches: one is enough, behind all that is to be kept")
+        options = {name: value for name, value in steps[at[0]].items() if name != "kind"}
+        rest = [step for place, step in enumerate(steps) if place != at[0]]
+        return {**given, "transforms": rest, "cache": {"after": at[0], **options}}
+
+    @model_validator(mode="after")
+    def _cache_is_sound(self) -> Self:
+        if self.cache is None:
+            return self
+        if self.source.live or self.source.whole:
+            what = "live" if self.source.live else "whole batches"
+            raise ValueError(f"cache: {self.source.kind} is read {what}: there are no samples that come again")
+        for step in self.transforms[: self.cache.after]:
+            if step.is_random:
+                raise ValueError(
+                    f"cache: {step.kind} stands before it, and makes something else in each epoch: put .cache() first"
+                )
+        return self
 
     @field_validator("on_error")
     @classmethod
@@ -212,6 +247,23 @@ class Declaration(Part):
             del plain["finish"]
         return plain
 
+    def lasting(self) -> dict[str, Any]:
+        """Return plain data that is the same in each run, of all that samples and batches depend on."""
+        return {name: value for name, value in _lasting(self.to_plain()).items() if name != "cache"}
+
+    def cache_address(self, index: dict[str, str]) -> tuple[str, dict[str, Any]]:
+        """Return the hash of all that the samples in the cache depend on, and what people are told of it.
+
+        Args:
+            index: The hash of each array of the source's index.
+        """
+        assert self.cache is not None, "asked only where there is one"
+        kept = self.model_copy(update={"transforms": self.transforms[: self.cache.after], "finish": (), "select": ()})
+        plain = kept.lasting()
+        chain = {"source": plain["source"], "transforms": plain["transforms"]}
+        code = [digest for _, digest in kept.hashed_code()]
+        return _hash([chain, index, code, DECODERS], 16), {"steps": _kinds(kept.transforms, "none"), **chain}
+
     @property
     def seed(self) -> int:
         """Return the seed of order and augmentation; 0 where nothing is shuffled."""
@@ -228,7 +280,7 @@ class Declaration(Part):
 
     def key(self, index: dict[str, str], code: list[tuple[str, str]]) -> str:
         """Return the dataset's key; `index` holds the hash of each array of the source's index."""
-        return _hash([_lasting(self.to_plain()), index, [digest for _, digest in code]], 16)
+        return _hash([self.lasting(), index, [digest for _, digest in code]], 16)
 
     def parts(self, index: dict[str, str], code: list[tuple[str, str]]) -> dict[str, str]:
         """Return what the key is made of, as `DatasetInfo.parts` tells it; some 300 characters at most."""
@@ -316,6 +368,7 @@ def _keys_at(path: Sequence[int | str]) -> list[str]:
         "batch": Batch,
         "bucket_by_length": Buckets,
         "on_error": OnError,
+        "cache": Cache,
         "parts": Part,
     }
     for union in (AnySource, AnyTransform, AnyFinish, AnySelection):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.bad_samples import BadSamples
 from loader_service.dataset.buckets import BucketOrder, lengths_of_samples
+from loader_service.dataset.cache.samples import open_cached
 from loader_service.dataset.chain import Chain, Rows
 from loader_service.dataset.declaration import Batch, Declaration
 from loader_service.dataset.draws import DrawKeys
@@ -312,6 +313,7 @@ class Plan:
 
     def _open_part(self, leaf: Leaf, first: int) -> Plan:
         """Open one part of several as a dataset by itself, which begins with a certain sample."""
+        cache = self.declaration.cache
         declaration = Declaration(
             source=leaf.source,
             transforms=(*leaf.transforms, *self.declaration.transforms),
@@ -319,6 +321,7 @@ class Plan:
             finish=tuple(step for step in self.declaration.finish if isinstance(step, Lengths)),  # how rows are written
             shuffle=self.declaration.shuffle,
             batch=Batch(size=1),
+            cache=cache and cache.model_copy(update={"after": len(leaf.transforms) + cache.after}),
         )
         return Plan(declaration, self._table, leaf.index, replaced=())
 
@@ -345,7 +348,8 @@ class Plan:
     def _open_rows(self, first: int) -> Chain | Parts:
         if isinstance(self._reader, JoinedReader):
             return Parts(self._reader, self._selection.pool, self._bad.ids, self._open_part)
-        return Chain(self._reader, self.declaration.transforms, self._keys, first)
+        cached = open_cached(self.declaration, self.index, self._reader)
+        return Chain(self._reader, self.declaration.transforms, self._keys, first, cached)
 
     # -- filling ---------------------------------------------------------------------------------------------
 

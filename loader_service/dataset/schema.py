@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from loader_service.config import Config
-from loader_service.dataset.declaration import Batch, Declaration
+from loader_service.config import Config, Size
+from loader_service.dataset.declaration import AnyTransform, Batch, Declaration
+
+
+class CacheHere(BaseModel):
+    """Keep what the steps before this one make of each sample: for further epochs, runs and trainers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["cache"] = "cache"
+    most: Size | None = Field(None, description='Bytes that it may take, as in "20 GiB".')
+    path: str | None = Field(None, description="Folder in which it lies; relative to the config.")
 
 
 class NamedDataset(Declaration):
     """A dataset that clients ask for by name: what the chained methods of `Dataset` do, under the same names."""
 
+    transforms: tuple[AnyTransform | CacheHere, ...] = ()  # type: ignore[assignment]  # as a file has it
     batch: Batch | None = None  # a source of whole batches has none
 
 

@@ -25,7 +25,12 @@ def shown(declaration: Declaration) -> str:
 
 
 def _part(part: Part) -> str:
-    return " -> ".join(_step(step.kind, step) for step in (part.source, *part.select, *part.transforms))
+    steps = [_step(step.kind, step) for step in (part.source, *part.select, *part.transforms)]
+    cache = part.cache if isinstance(part, Declaration) else None
+    if cache is not None:
+        told = _step("cache", cache.model_copy(update={"after": None}))
+        steps.insert(1 + len(part.select) + cache.after, told.replace("after=None, ", "").replace("after=None", ""))
+    return " -> ".join(steps)
 
 
 def _step(name: str, options: BaseModel) -> str:

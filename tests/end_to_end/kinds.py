@@ -214,6 +214,17 @@ KINDS: dict[str, Kind] = {
     "pictures": lambda folder: (
         _image_folder(folder).random_resized_crop(6, 5).random_flip().one_hot("label", 4).shuffle(4).batch(8)
     ),
+    "pictures that are kept": lambda folder: (
+        _image_folder(folder).cache(path=folder / "kept").random_resized_crop(6, 5).random_flip().shuffle(4).batch(8)
+    ),
+    "joined, and kept": lambda folder: (
+        Dataset.concat(*_joined(folder))
+        .cache(path=folder / "kept")
+        .map("tests.end_to_end.kinds:cut_short")
+        .pad("x", most=12)
+        .shuffle(9)
+        .batch(8)
+    ),
     "pictures of a list, with labels of several kinds": lambda folder: (
         _listed(folder).resize(4, 4).rescale(1 / 255).shuffle(4).batch(8, "pad")
     ),

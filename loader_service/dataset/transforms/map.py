@@ -46,7 +46,8 @@ class UserFunction(BaseModel):
         return function
 
     @cached_property
-    def _takes_rng(self) -> bool:
+    def takes_rng(self) -> bool:
+        """Whether it wants a generator of random numbers."""
         try:
             return "rng" in inspect.signature(self._call).parameters
         except ValueError:  # a builtin without a signature
@@ -68,7 +69,7 @@ class UserFunction(BaseModel):
         """
         given = nested(fields)
         seed_globals(key, position)
-        if self._takes_rng:
+        if self.takes_rng:
             rng = np.random.Generator(np.random.Philox(key=[key, position]))
             returned = self._call(given, rng=rng)
         else:

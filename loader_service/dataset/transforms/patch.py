@@ -28,6 +28,11 @@ class RandomPatch(SampleTransform):
         """Return the fields that are cut."""
         return (self.field,) if isinstance(self.field, str) else self.field
 
+    @property
+    def is_random(self) -> bool:
+        """It draws the place."""
+        return True
+
     def declare(self, spec: Spec) -> Spec:
         """Replace the first axes of each field; whether a patch fits is seen sample by sample: they may differ."""
         changed: dict[str, FieldSpec] = {}

@@ -30,6 +30,11 @@ class Transform(BaseModel):
 
     kind: str
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it is known to make something else of a sample in each epoch."""
+        return False
+
     def declare(self, spec: Spec) -> Spec:
         """Return the spec of the samples that this step returns, given that of those it takes.
 
@@ -47,6 +52,11 @@ class FieldTransform(Transform):
     in_place: ClassVar[bool] = False  # `out` may be the value itself
 
     field: str = "image"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws."""
+        return self.draws > 0
 
     def declare(self, spec: Spec) -> Spec:
         """Replace the spec of this step's field."""
