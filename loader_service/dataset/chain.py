@@ -88,6 +88,11 @@ class Chain:
         self.runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in transforms)
         self.ragged: tuple[str, ...] = ()  # fields whose rows `sequences` finds where they are
 
+    @property
+    def source_spec(self) -> Spec:
+        """What a sample is before all transforms."""
+        return self._source_spec
+
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample after all transforms."""
         return self._sample(0, steps=len(self._transforms))
