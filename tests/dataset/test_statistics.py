@@ -231,6 +231,41 @@ def test_a_bad_sample_is_left_out_and_nobody_is_counted_in_its_place(photos, tmp
         count(dataset)
 
 
+def test_a_batch_of_a_sequence_that_cannot_be_made_is_left_out(user_module):
+    name = user_module(
+        "import numpy as np\n"
+        "class Items:\n"
+        "    def __len__(self):\n        return 3\n"
+        "    def __getitem__(self, i):\n        return np.full((4, 1), 1 / (i - 1)), np.zeros(4)\n"
+    )
+
+    found = count(Dataset.from_keras(f"{name}:Items").on_error("replace", most=0.5))
+
+    assert (found.samples, found.left_out) == (8, 1)
+
+
+@pytest.mark.parametrize("lengths", [[1, 5, 2, 9, 4, 7, 3]])
+def test_batches_of_one_length_have_the_same_samples(lengths):
+    rows = [np.arange(length, dtype=np.float32) for length in lengths]
+    dataset = Dataset.from_arrays(x=rows).bucket_by_length("x", [4, 8]).pad("x", to="bucket").shuffle().batch(2, "drop")
+
+    found = count(dataset)
+
+    assert found.samples == 7
+    assert same(found["x"], np.concatenate(rows))
+
+
+def numbers():
+    for number in range(100):
+        yield {"x": np.full((2, 2), number)}
+
+
+def test_live_samples_are_counted_as_they_come():
+    found = count(Dataset.from_generator("tests.dataset.test_statistics:numbers", samples=10).batch(4))
+
+    assert (found.samples, found["x"].max) == (10, (9, 9))
+
+
 def test_numbers_that_are_none_are_counted_apart():
     x = np.asarray([1, np.nan, 3, np.inf, np.nan])
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]  # samples that are done, and all of them
 ROWS = 64  # of a batch, where the dataset does not say
-MANY_ROWS = 4096  # of one that is added up here
+MANY_ROWS = 4096  # of one that is added up here, and
+MANY_BYTES = 1 << 20
 SMALL = 1 << 12  # bytes of a row that is handed over as it is
 
 
@@ -85,7 +86,12 @@ def _open(loader: Loader, dataset: Dataset, wanted: Wanted) -> tuple[Stream, boo
         with loader.stream(_of(dataset, batch=Batch(size=1))) as probe:
             samples, spec = probe.samples, probe.spec
         if all(not field.varies and field.nbytes <= SMALL for field in spec.values()):
-            size = declared.batch.size if declared.batch and declared.bucket_by_length else MANY_ROWS
+            row = max(1, sum(field.nbytes for field in spec.values()))
+            size = (
+                declared.batch.size
+                if declared.batch and declared.bucket_by_length
+                else max(1, min(MANY_ROWS, MANY_BYTES // row))
+            )
             return loader.stream(_of(dataset, batch=Batch(size=min(size, samples)))), False
     transforms, padded = _with_lengths(declared)
     transforms += (Moments(fields=wanted.fields, channels=wanted.channels, padded=padded),)
@@ -136,20 +142,21 @@ def _add_up(
     else:
         tallies, skipped = _tallies_of_rows(stream.spec, wanted)
     # A sample that stands in for a bad one is counted once, as itself. Draws repeat samples, and are meant to.
-    once = Once() if declared.on_error is not None and not declared.draws and not declared.source.whole else None
-    samples = read = 0
+    once = Once() if declared.on_error is not None and not declared.draws else None
+    samples = read = left_out = 0
     for batch in stream:
         keep = batch.ids >= 0
         read += int(keep.sum())
         if once is not None:
+            left_out += int(keep.sum())
             keep &= once.first(batch.ids)
-        samples += len(_rows(batch, tallies)) if declared.source.whole else int(keep.sum())
+            left_out -= int(keep.sum())
         if keep.any():
+            samples += len(_rows(batch, tallies)) if declared.source.whole else int(keep.sum())
             add = _add_moments if is_summed else _add_rows
             add(batch, tallies, keep, whole=declared.source.whole)
         if progress is not None:
             progress(read, stream.samples)
-    left_out = read - samples if once is not None else 0
     return _result(tallies, skipped, samples, left_out, stream.class_names, wanted)
 
 

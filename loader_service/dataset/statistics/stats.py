@@ -76,7 +76,8 @@ class Stats(Mapping[str, FieldStats]):
 
     Attributes:
         samples: Samples that were counted.
-        left_out: Samples that were not, since they cannot be made, and `on_error("replace")` puts others there.
+        left_out: Samples (of a Keras Sequence, batches) that were not, since they cannot be made, and
+            `on_error("replace")` puts others there.
         fields: What was found of each field.
         skipped: Fields of which there is nothing to tell, and why.
     """
@@ -107,6 +108,11 @@ class Stats(Mapping[str, FieldStats]):
 
     def __len__(self) -> int:
         return len(self.fields)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}: {told.dtype}" for name, told in self.fields.items())
+        left_out = f", {self.left_out:,} left out" if self.left_out else ""
+        return f"<Stats of {self.samples:,} samples{left_out} ({fields})>"
 
     def balanced(self, name: str = "label") -> dict[int, float]:
         """Return a weight for each class, for `class_weight`: samples / (classes * samples of the class).

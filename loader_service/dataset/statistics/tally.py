@@ -63,6 +63,8 @@ class Tally:
         self._dtype, self._channels, self._per_channel = dtype, channels, per_channel
         self._moments = no_moments(channels)
         self._shapes: Counter[tuple[int, ...]] = Counter()
+        self._axes: list[Counter[int]] = []
+        self._rows = 0  # that have a shape
         self.is_class = is_class
         self._classes = Counts(MOST_CLASSES) if is_class else None
 
@@ -70,7 +72,7 @@ class Tally:
         """Add rows of one shape, of shape (rows, *shape)."""
         self._merge(moments_of(rows, self._channels)[None])
         if rows.ndim > 1:
-            self._shapes[rows.shape[1:]] += len(rows)
+            self._count_shape(rows.shape[1:], len(rows))
         if self._classes is not None:
             self._classes.add(rows)
 
@@ -82,10 +84,7 @@ class Tally:
         """Add the shapes of some rows, of shape (rows, axes)."""
         values, counts = np.unique(shapes, axis=0, return_counts=True)
         for shape, count in zip(map(tuple, values.tolist()), counts.tolist(), strict=True):
-            if shape in self._shapes or len(self._shapes) < MOST_SHAPES:
-                self._shapes[shape] += count
-            else:  # a shape that stands for others: the nearest one on a coarser grid
-                self._shapes[tuple(size // 64 * 64 for size in shape)] += count
+            self._count_shape(shape, count)
 
     def result(self, class_names: Sequence[str] = ()) -> FieldStats:
         """Return what came of it."""
@@ -115,24 +114,24 @@ class Tally:
             classes=classes,
             class_names=tuple(class_names) if named else (),
             sizes={"x".join(map(str, shape)): count for shape, count in sizes.items()},
-            other_sizes=self._shapes.total() - sum(sizes.values()),
-            axes=_axes(self._shapes),
+            other_sizes=self._rows - sum(sizes.values()),
+            axes=self._histograms(),
         )
 
     def _merge(self, rows: Moments) -> None:
         self._moments = merged(np.concatenate([self._moments[None], rows]))
 
+    def _count_shape(self, shape: tuple[int, ...], count: int) -> None:
+        self._rows += count
+        if shape in self._shapes or len(self._shapes) < MOST_SHAPES:
+            self._shapes[shape] += count
+        self._axes += [Counter() for _ in shape[len(self._axes) :]]
+        for sizes, size in zip(self._axes, shape, strict=False):
+            sizes[size] += count
 
-def _axes(shapes: Counter[tuple[int, ...]]) -> dict[str, Histogram]:
-    """Return a histogram of each axis whose size differs."""
-    depth = max(map(len, shapes), default=0)
-    names = ("height", "width", "channels") if depth == 3 else ("length", *(f"axis {n}" for n in range(1, depth)))
-    made = {}
-    for axis, name in enumerate(names[:depth]):
-        sizes: Counter[int] = Counter()
-        for shape, count in shapes.items():
-            if len(shape) == depth:
-                sizes[shape[axis]] += count
-        if len(sizes) > 1:
-            made[name] = Histogram.of(sizes)
-    return made
+    def _histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of each axis whose size differs."""
+        depth = len(self._axes)
+        names = ("height", "width", "channels") if depth == 3 else ("length", *(f"axis {n}" for n in range(1, depth)))
+        named = zip(names, self._axes, strict=False)
+        return {name: Histogram.of(sizes) for name, sizes in named if len(sizes) > 1}
