@@ -82,6 +82,16 @@ def test_a_small_spread_around_a_large_mean_keeps_its_digits():
     assert np.sqrt(found[SQUARES, 0] / found[COUNT, 0]) == pytest.approx(values.std(), rel=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_bytes_are_counted_to_the_same_moments_as_any_numbers(channels):
+    """Many bytes take a way of their own, as a view with gaps, too."""
+    values = np.random.default_rng(channels).integers(3, 250, (200, 90, 2 * channels), dtype=np.uint8)[:, ::2, ::2]
+
+    found = moments_of(values, channels)
+
+    assert found == pytest.approx(moments_of(values.astype(np.float64), channels), rel=1e-12)
+
+
 def test_no_numbers_change_nothing():
     row = moments_of(np.arange(6.0), 2)
 

