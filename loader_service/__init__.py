@@ -1,14 +1,15 @@
 """Load, decode and augment training data in worker processes; hand batches over through shared memory.
 
-`Dataset` is loaded when it is first used: importing this package costs nothing.
+`Dataset` and `Stats` are loaded when they are first used: importing this package costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loader_service.dataset.dataset import Dataset as Dataset
+    from loader_service.dataset.statistics.stats import Stats as Stats
 
-__all__ = ["Dataset", "__version__"]
+__all__ = ["Dataset", "Stats", "__version__"]
 __version__ = "0.1.0"
 
 
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from loader_service.dataset.dataset import Dataset
 
         return Dataset
+    if name == "Stats":
+        from loader_service.dataset.statistics.stats import Stats
+
+        return Stats
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,7 +50,9 @@ def test_a_fresh_import_loads_nothing_heavy(module):
     assert not HEAVY & {name.partition(".")[0] for name in loaded.stdout.split()}
 
 
-@pytest.mark.parametrize("rules", ["daemon/streams.py", "pool/scheduler.py", "pool/roster.py"])
+@pytest.mark.parametrize(
+    "rules", ["daemon/streams.py", "pool/scheduler.py", "pool/roster.py", "dataset/statistics/tally.py"]
+)
 def test_rules_know_no_socket_no_clock_and_no_process(rules):
     file = ROOT / "loader_service" / rules
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from loader_client.roles import Roles
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import DatasetInfo, FieldSpec
 
-ClassWeights = Mapping[int, float]
+ClassWeights = Mapping[int, float] | Literal["balanced"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,19 @@ class RowWeights:
         Raises:
             DatasetError: If class weights do not fit the targets.
         """
+        if isinstance(class_weight, str) and class_weight != "balanced":
+            raise DatasetError(
+                f'class_weight is {class_weight!r}, expected "balanced", or a dict from class to weight: of a file of '
+                f"statistics, that is Stats.load({class_weight!r}).balanced()"
+            )
         if not class_weight and (info.remainder != "pad" or roles.weights is None):
             return None
         spec = FieldSpec(info.spec[roles.weights].shape if roles.weights else (), "float32")
         if not class_weight:
             return cls(roles.weights, spec, None, np.ones(1, np.float32))
         target = _class_field(info, roles)
-        return cls(roles.weights, spec, target, _table(class_weight, _classes(info, target)))
+        given = _balanced(info, target) if isinstance(class_weight, str) else class_weight
+        return cls(roles.weights, spec, target, _table(given, _classes(info, target)))
 
     def __call__(self, batch: Mapping[str, np.ndarray], rows_per_sample: float) -> NDArray[np.float32]:
         """Return the weights of a batch's rows, of shape (rows, *shape of the field of weights)."""
@@ -93,7 +100,19 @@ def _classes(info: DatasetInfo, target: str) -> int | None:
     return len(info.class_names) or None if [target] == info.targets else None
 
 
-def _table(class_weight: ClassWeights, classes: int | None) -> NDArray[np.float32]:
+def _balanced(info: DatasetInfo, target: str) -> dict[int, float]:
+    """Return weights with which all classes count alike, and a sample weighs 1 on average."""
+    counts = {id_: count for id_, count in enumerate(info.class_counts) if count}
+    if not counts or [target] != info.targets:
+        raise DatasetError(
+            f'class_weight="balanced" needs to know how many samples of {target!r} each class has, and this dataset '
+            "cannot tell without making them all. Count them once, with stats = dataset.stats(), and say "
+            f"class_weight=stats.balanced({target!r})"
+        )
+    return {id_: sum(counts.values()) / (len(counts) * count) for id_, count in counts.items()}
+
+
+def _table(class_weight: Mapping[int, float], classes: int | None) -> NDArray[np.float32]:
     highest = 2**20 if classes is None else classes - 1  # a table of more would not be a choice of classes
     for id_, weight in class_weight.items():
         if not isinstance(id_, int | np.integer) or not 0 <= id_ <= highest:

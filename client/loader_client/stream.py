@@ -197,7 +197,8 @@ class Stream:
         """Return what `model.fit`, `evaluate` and `predict` take as `x`.
 
         Args:
-            class_weight: Class id -> what its samples weigh; those of other classes weigh 1.
+            class_weight: Class id -> what its samples weigh; those of other classes weigh 1. "balanced": all classes
+                count alike, as often as each comes; needs labels that the source knows without reading files.
             steps: Batches of a training epoch; None for those of the dataset.
             advance: Whether each pass goes on to the next epoch, or sees epoch 0 again (validation) and leaves the
                 cursor alone. By default it goes on where the dataset is shuffled, or `steps` is given.

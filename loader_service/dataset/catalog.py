@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from loader_service.dataset.declaration import Declaration
+from loader_service.dataset.statistics.stats import Stats
+from loader_service.dataset.transforms.values import Normalize
 from loader_service.protocol.errors import ConfigError, DatasetError
 
 IN_MEMORY = {  # what a source is given as lists, which a file does not hold
@@ -74,7 +76,19 @@ def _absolute_step(step: Any, base: Path) -> Any:
         return {**step, "function": _user_code(step["function"], base)}
     if isinstance(step, dict) and isinstance(step.get("weights"), str):
         return {**step, "weights": _absolute(step["weights"], base)}
+    if isinstance(step, dict) and step.get("kind") == "normalize" and isinstance(step.get("stats"), str):
+        return _with_scale(step, base)
     return step
+
+
+def _with_scale(step: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Return a step with the mean and std that its file of statistics has for its field."""
+    twice = {"mean", "std"} & step.keys()
+    if twice:
+        raise DatasetError(f"normalize: {' and '.join(sorted(twice))} come from stats: give either")
+    field = step.get("field", Normalize.model_fields["field"].default)
+    mean, std = Stats.load(_absolute(step["stats"], base)).scale_of(field)
+    return {**{name: value for name, value in step.items() if name != "stats"}, "mean": mean, "std": std}
 
 
 def _absolute(where: Any, base: Path) -> Any:

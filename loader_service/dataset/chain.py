@@ -101,6 +101,11 @@ class Chain:
         if cached is not None:
             self._refuse_draws(cached.after)
 
+    @property
+    def source_spec(self) -> Spec:
+        """What a sample is before all transforms."""
+        return self._source_spec
+
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample after all transforms."""
         return self._sample(0, steps=len(self._transforms))

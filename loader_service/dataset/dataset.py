@@ -55,6 +55,8 @@ from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.source import Source
 from loader_service.dataset.sources.table import FileColumns, LabelColumns, Table, declare_rows
 from loader_service.dataset.sources.volumes import Volumes
+from loader_service.dataset.statistics.gather import Progress, gather
+from loader_service.dataset.statistics.stats import Stats
 from loader_service.dataset.stitching import stitch
 from loader_service.dataset.transforms.flip import RandomFlip
 from loader_service.dataset.transforms.geometry import (
@@ -446,9 +448,28 @@ class Dataset:
         return self._then(Rescale, scale=scale, offset=offset, field=field)
 
     def normalize(
-        self, mean: float | Sequence[float], std: float | Sequence[float], *, field: str = "image"
+        self,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        *,
+        stats: Stats | PathLike | None = None,
+        field: str = "image",
     ) -> Dataset:
-        """Make it (value - mean) / std, as float32; one number each, or one for each entry of the last axis."""
+        """Make it (value - mean) / std, as float32; one number each, or one for each entry of the last axis.
+
+        Args:
+            stats: What `stats()` returned, or the file that it was written to: mean and std of the field are taken out
+                of it at once, and are part of the dataset from there on. They are right for samples as they were when
+                they were counted: say it where the transforms of then end.
+        Raises:
+            DatasetError: If mean and std are missing, or are there twice; or if statistics have none of this field.
+        """
+        if stats is None:
+            given = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
+            return self._then(Normalize, **given, field=field)
+        if mean is not None or std is not None:
+            raise DatasetError("normalize: mean and std come from stats: give either")
+        mean, std = (stats if isinstance(stats, Stats) else Stats.load(stats)).scale_of(field)
         return self._then(Normalize, mean=mean, std=std, field=field)
 
     def one_hot(self, field: str, classes: int, *, smoothing: float = 0.0) -> Dataset:
@@ -712,6 +733,34 @@ class Dataset:
         batch = self.plan.compute(n)
         del batch[IDS]
         return assembled(batch, self.plan.spec)
+
+    def stats(
+        self,
+        fields: str | Sequence[str] | None = None,
+        *,
+        channels: str | Sequence[str] = (),
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Stats:
+        """Read every sample once, in workers, and return mean, std, range, classes and sizes of each field.
+
+        Samples are those of epoch 0, after all transforms and before what is done to whole batches: padding does not
+        count. A field whose rows have two axes or more has a number for each channel, which is an entry of the last
+        axis; any other has one number for all of its entries. NaN and infinite numbers are counted, and left out.
+
+        Args:
+            fields: Their names; all that hold numbers, where None.
+            channels: Fields whose rows have one axis, each entry of which has a mean of its own: those of a table.
+            workers: As in `connect`: None joins a daemon, or starts a private one; 0 works in this process.
+            progress: Called again and again with the samples that are done, and with how many there are.
+        Raises:
+            DatasetError: If a field that is named is not there, or holds no real numbers; or if there are none at all.
+            SampleError: If a sample cannot be made. With `on_error("replace")` it is left out instead.
+        """
+        # The one place of this floor that looks up to the client: to be added up, samples have to be read.
+        from loader_client import connect
+
+        return gather(self, fields, channels, progress, partial(connect, workers=workers))
 
     def stitch(self, predictions: ArrayLike | Iterable[np.ndarray]) -> list[np.ndarray]:
         """Put what a model predicts for the patches of `from_patches` together: one array for each volume.

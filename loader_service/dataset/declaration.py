@@ -37,6 +37,7 @@ from loader_service.dataset.sources.volumes import Volumes
 from loader_service.dataset.transforms.flip import RandomFlip
 from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from loader_service.dataset.transforms.map import Map, UserFunction
+from loader_service.dataset.transforms.moments import Moments
 from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.patch import RandomPatch
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
@@ -73,7 +74,8 @@ AnyTransform = Annotated[
     | OneHot
     | ClassIndex
     | PadTo
-    | Map,
+    | Map
+    | Moments,
     Field(discriminator="kind"),
 ]
 AnyFinish = Annotated[PadLongest | RaggedRows | MapBatch, Field(discriminator="kind")]

@@ -25,6 +25,7 @@ from loader_service.dataset.bad_samples import BadSamples
 from loader_service.dataset.buckets import BucketOrder, lengths_of_samples
 from loader_service.dataset.cache.samples import open_cached
 from loader_service.dataset.chain import Chain, Rows
+from loader_service.dataset.class_counts import class_counts
 from loader_service.dataset.declaration import Batch, Declaration
 from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.finish.finisher import Finisher
@@ -152,6 +153,7 @@ class Plan:
             stage=self._finisher.stage,
             most_replaced=self._bad.most,
             parts=self.parts,
+            class_counts=self._count_classes(),
         )
 
     @property
@@ -300,6 +302,13 @@ class Plan:
         whole, rest = divmod(self.samples, self.batch_size)
         short = [rest] if rest and self._remainder != "drop" else []
         return whole + len(short), short
+
+    def _count_classes(self) -> list[int]:
+        """Return how many samples each class has, where that is known, and targets still tell it."""
+        if len(self.targets) != 1 or not isinstance(self._rows, Chain):
+            return []
+        (field,) = self.targets
+        return class_counts(self.declaration, self._reader, self._selection, field, self._rows.source_spec.get(field))
 
     def _sort_into_buckets(self, table: ReadTable) -> Index:
         """Return what the order by length needs to know of all samples."""

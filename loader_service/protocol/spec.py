@@ -103,6 +103,9 @@ class DatasetInfo:
     `parts` are what the key is made of, to say what has changed where keys differ: "source", "index", "transforms",
     "selection", "order", "batch", and "code of MODULE" for each module of the user's, or "code" for many. Each is told
     in some words, in a short hash that begins with #, or in both.
+
+    `class_counts` are the samples of each class, 0, 1, ..., in the one field of `targets`; empty where they are not
+    known without reading files.
     """
 
     key: str
@@ -122,6 +125,7 @@ class DatasetInfo:
     live: bool = False  # batches are made once, in the order in which they are asked for, by one worker
     most_replaced: Annotated[int, Field(ge=0)] = 0  # samples; 0: one that cannot be made is an error
     parts: dict[str, str] = Field(default_factory=dict)
+    class_counts: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
 
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included; where that is known when it is made, about how many."""

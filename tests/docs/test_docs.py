@@ -120,7 +120,7 @@ def test_the_help_of_a_command_ends_with_lines_to_copy_that_the_command_takes(co
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (["statsu"], "No such command 'statsu'. Did you mean 'status'"),
+        (["scael"], "No such command 'scael'. Did you mean 'scale'"),
         (["start", "--worker", "3"], "No such option: --worker (Possible options: --workers)"),
         (["scale", "many"], "Invalid value for 'N'"),
         (["scale", "0"], "Invalid value for 'N'"),

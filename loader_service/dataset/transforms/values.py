@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from loader_service.dataset.transforms.transform import Draws, FieldTransform
 from loader_service.protocol.errors import DatasetError
@@ -50,6 +51,17 @@ class Normalize(FieldTransform):
     kind: Literal["normalize"] = "normalize"
     mean: Number | tuple[float, ...]
     std: Number | tuple[float, ...]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the schema of what stands in a file, which may name one of statistics: catalog.py reads that."""
+        made = handler.resolve_ref_schema(handler(core))
+        described = (
+            "File that `loader-service stats` has written, with mean and std of the field; relative to the config."
+        )
+        made["properties"]["stats"] = {"type": "string", "description": described}
+        made["anyOf"] = [{"required": made.pop("required")}, {"required": ["stats"]}]
+        return made
 
     @model_validator(mode="after")
     def _not_zero(self) -> Self:
