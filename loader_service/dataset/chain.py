@@ -30,6 +30,7 @@ from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Reader
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
+from loader_service.dataset.transforms.patch import RandomPatch
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import lengths_of
@@ -56,6 +57,28 @@ class Column:
     source_spec: FieldSpec
     steps: tuple[Step, ...]
     read_into_row: bool
+
+
+@dataclass(frozen=True)
+class StepTold:
+    """What is told of one transform."""
+
+    transform: AnyTransform
+    spec: Spec  # of a sample after it
+    many_rows: bool  # it takes all rows of a task at once
+    into_row: bool  # it writes into the row, where its value may lie already
+    random: bool  # random numbers enter, or may
+
+
+@dataclass(frozen=True)
+class ChainTold:
+    """What is told of a chain: for people, who want to know what will run."""
+
+    source: Spec
+    steps: tuple[StepTold, ...]
+    columns: tuple[str, ...]  # fields that are read for all rows of a task at once
+    read_into_row: tuple[str, ...]  # those of them that are read straight into the row
+    by_user: bool  # a user's source fills the rows itself
 
 
 class Chain:
@@ -149,6 +172,26 @@ class Chain:
         """Return rows of different lengths where they are; that of id -1 is empty."""
         assert isinstance(self._reader, ArraysReader), "no other source has such rows"
         return self._reader.sequences(field, ids)
+
+    def describe(self) -> ChainTold:
+        """Return how rows are made, as `compile` has decided."""
+        place = {step.number: step for column in self._columns for step in column.steps}
+        single = {number: into_row for number, _, into_row in self._sample_steps}
+        steps = []
+        for number, transform in enumerate(self._transforms):
+            into_row = place[number].into_row if number in place else single[number]
+            if isinstance(transform, FieldTransform):
+                writes, random = into_row and not transform.views, transform.draws > 0
+            else:
+                writes, random = False, isinstance(transform, Map | RandomPatch)
+            steps.append(StepTold(transform, self._specs[number + 1], number in place, writes, random))
+        return ChainTold(
+            source=self._source_spec,
+            steps=tuple(steps),
+            columns=tuple(column.field for column in self._columns),
+            read_into_row=tuple(column.field for column in self._columns if column.read_into_row),
+            by_user=self._reads_rows,
+        )
 
     # -- is the user's code pure? ----------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike
 
 from loader_service.dataset.buckets import Buckets
 from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuffle, kind_of
+from loader_service.dataset.explain import explain
+from loader_service.dataset.explained_text import Explanation
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
@@ -711,6 +713,10 @@ class Dataset:
                 source, where None.
         """
         return self.plan.names(None if ids is None else np.asarray(ids))
+
+    def explain(self) -> Explanation:
+        """Return the plan that will run: steps, sizes, order, memory, the key; `print` it, or take its `plain` data."""
+        return Explanation(explain(self.plan))
 
     @cached_property
     def plan(self) -> AnyPlan:

@@ -20,6 +20,8 @@ from loader_service.protocol.ledger import error_about
 from loader_service.protocol.spec import FieldSpec, Spec, describe
 
 if TYPE_CHECKING:  # which has parts
+    from loader_service.dataset.chain import ChainTold
+    from loader_service.dataset.declaration import AnySource
     from loader_service.dataset.plan import Plan
 
 BLOCK = 1 << 16  # samples that are looked at together
@@ -73,6 +75,14 @@ class Parts:
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample of the first part."""
         return self.plans[self._first].first_sample()
+
+    def chains(self) -> list[tuple[int, AnySource, ChainTold]]:
+        """Return how each part makes its rows: as `Plan.chains`."""
+        return [
+            (int(self._starts[number]) + start, source, told)
+            for number, plan in self.plans.items()
+            for start, source, told in plan.chains()
+        ]
 
     def make_rows(
         self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Mapping[str, np.ndarray]

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.bad_samples import BadSamples
 from loader_service.dataset.buckets import BucketOrder, lengths_of_samples
-from loader_service.dataset.chain import Chain, Rows
-from loader_service.dataset.declaration import Batch, Declaration
+from loader_service.dataset.chain import Chain, ChainTold, Rows
+from loader_service.dataset.declaration import AnySource, Batch, Declaration
 from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.finish.finisher import Finisher
-from loader_service.dataset.finish.step import Lengths, Room
+from loader_service.dataset.finish.step import Finish, Lengths, Room
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.parts import Parts
 from loader_service.dataset.selection.opening import make_index, select
@@ -254,6 +254,21 @@ class Plan:
         if len(outside):
             raise DatasetError(f"sample {outside[0]} is none: ids count from 0 to {samples - 1:,}")
         return [self._reader.describe(sample_id) if sample_id >= 0 else "" for sample_id in ids.tolist()]
+
+    def chains(self) -> list[tuple[int, AnySource, ChainTold]]:
+        """Return how rows are made: the id of a source's first sample, the source, and what is done to its samples."""
+        if isinstance(self._rows, Parts):
+            return self._rows.chains()
+        return [(0, self.declaration.source, self._rows.describe())]
+
+    def finishes(self) -> list[tuple[Finish, dict[str, FieldSpec]]]:
+        """Return the steps that act on whole batches, each with what a batch is after it."""
+        return self._finisher.told
+
+    @property
+    def source_samples(self) -> int:
+        """Samples of the source, selected or not."""
+        return len(self._reader)
 
     def doubts(self) -> list[str]:
         """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
