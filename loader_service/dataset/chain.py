@@ -168,6 +168,11 @@ class Chain:
         if self._sample_fields:
             self._fill_samples(epoch, ids, positions, draws, out)
 
+    def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
+        """Return a sample as the source has it, when it stands at a position of an epoch."""
+        with self._naming(sample_id):
+            return self._read(epoch, sample_id, position, frozenset(self._source_spec))
+
     def sequences(self, field: str, ids: NDArray[np.int64]) -> Sequences:
         """Return rows of different lengths where they are; that of id -1 is empty."""
         assert isinstance(self._reader, ArraysReader), "no other source has such rows"

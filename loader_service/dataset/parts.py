@@ -105,6 +105,13 @@ class Parts:
                 for name, values in own.items():
                     out[name][rows] = values
 
+    def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
+        """Return a sample as the source of its part has it."""
+        number = int(self._owners(np.asarray([sample_id], np.int64))[0])
+        start = int(self._starts[number])
+        with _numbered(start):
+            return self.plans[number].original(sample_id - start, epoch, position)
+
     def _owners(self, ids: NDArray[np.int64]) -> NDArray[np.intp]:
         return np.searchsorted(self._starts, ids, side="right") - 1
 
