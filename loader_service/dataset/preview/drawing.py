@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from loader_service.dataset.preview.looks import picture_of, planes_of
+from loader_service.dataset.preview.looks import mask_planes, picture_of, planes_of
 from loader_service.dataset.preview.sheet import Cell
 
 Color = tuple[int, int, int]
@@ -47,12 +47,9 @@ def draw(cell: Cell, width: int) -> np.ndarray:
         return _chart(cell, width)
     if cell.kind == "picture":
         return _picture(picture_of(cell.value), cell.mask, cell.shown, SIDE)
-    masks = [None] * len(PALETTE) if cell.mask is None else [plane[..., 0] for plane in planes_of(cell.mask)]
-    if cell.mask is not None and len(masks) < len(planes_of(cell.value)):
-        masks = [cell.mask] * len(planes_of(cell.value))  # over the channels of a picture, always the same one
-    tiles = [
-        _picture(plane, mask, cell.shown, PLANE) for plane, mask in zip(planes_of(cell.value), masks, strict=False)
-    ]
+    planes = planes_of(cell.value)
+    masks = [None] * len(planes) if cell.mask is None else mask_planes(cell.mask, cell.value)
+    tiles = [_picture(plane, mask, cell.shown, PLANE) for plane, mask in zip(planes, masks, strict=False)]
     return _beside(tiles)
 
 
@@ -80,9 +77,8 @@ def _bytes(picture: np.ndarray, shown: tuple[float, float]) -> tuple[np.ndarray,
     odd = ~np.isfinite(numbers)
     numbers[odd] = low
     scaled = (numbers - low) / (high - low)
-    if picture.shape[2] == 4 and low < 0:  # what is transparent is no matter of the range
-        alpha = numbers[..., 3]
-        scaled[..., 3] = alpha / (255 if alpha.max() > 1 else 1)
+    if picture.shape[2] == 4 and low < 0 <= numbers[..., 3].min():  # colours were normalized, and opacity was not
+        scaled[..., 3] = numbers[..., 3] / (255 if numbers[..., 3].max() > 1 else 1)
     return np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8), np.asarray(odd.any(axis=2))
 
 
@@ -106,7 +102,7 @@ def _overlaid(tile: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.n
     small = cv2.resize(classes.reshape(mask.shape).astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
     for place, value in enumerate(values.tolist()):
         if value:
-            color = np.asarray(MASK_PALETTE[_place(value) % len(MASK_PALETTE)], np.float32)
+            color = np.asarray(color_of_class(value), np.float32)
             where = small == place
             tinted[where] = tinted[where] * (1 - OPACITY) + color * OPACITY
             outline, _ = cv2.findContours(where.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -114,9 +110,10 @@ def _overlaid(tile: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.n
     return np.round(tinted).astype(np.uint8)
 
 
-def _place(value: float) -> int:
-    """Return a class's place in the palette: the same for one class in all masks. 255 is often the only one."""
-    return 0 if value in (255, True) else max(0, int(value) - 1)
+def color_of_class(value: float) -> Color:
+    """Return the colour of a class of a mask: the same one in all masks. 255 is often the only one."""
+    place = 0 if value == 255 else max(0, int(value) - 1)
+    return MASK_PALETTE[place % len(MASK_PALETTE)]
 
 
 def _beside(tiles: list[np.ndarray]) -> np.ndarray:

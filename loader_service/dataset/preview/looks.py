@@ -65,22 +65,45 @@ def planes_of(value: np.ndarray) -> list[np.ndarray]:
     >>> [plane.shape for plane in planes_of(np.zeros((4, 5, 6)))]
     [(5, 6, 1), (4, 6, 1), (4, 5, 1)]
     """
-    if value.ndim == 4 and value.shape[-1] == 3:
-        return [value[frame] for frame in dict.fromkeys((0, len(value) // 2, len(value) - 1))]
-    if value.ndim == 3 and value.shape[-1] <= MOST_LINES and min(value.shape[:2]) > value.shape[-1]:
+    if _is_film(value):
+        return [value[frame] for frame in _frames(len(value))]
+    if _has_other_channels(value):
         return [value[..., channel, None] for channel in range(min(PLANES, value.shape[-1]))]
-    volume = value if value.ndim == 3 else value[0] if value.shape[0] <= 4 < value.shape[-1] else value[..., 0]
-    return [np.take(volume, volume.shape[axis] // 2, axis)[..., None] for axis in range(3)]
+    return [plane[..., None] for plane in _middle_slices(_volume_of(value))]
 
 
 def told_of_planes(value: np.ndarray) -> str:
     """Return what `planes_of` shows of a value, in words."""
-    if value.ndim == 4 and value.shape[-1] == 3:
+    if _is_film(value):
         return "first, middle and last frame"
-    if value.ndim == 3 and value.shape[-1] <= MOST_LINES and min(value.shape[:2]) > value.shape[-1]:
+    if _has_other_channels(value):
         return f"{min(PLANES, value.shape[-1])} of {value.shape[-1]} channels"
-    first = ", first channel" if value.ndim == 4 and 1 not in (value.shape[0], value.shape[-1]) else ""
-    return f"middle slices{first}"
+    channels = value.size // _volume_of(value).size
+    return f"middle slices of the first of {channels} channels" if channels > 1 else "middle slices"
+
+
+def _is_film(value: np.ndarray) -> bool:
+    return value.ndim == 4 and value.shape[-1] == 3
+
+
+def _has_other_channels(value: np.ndarray) -> bool:
+    return value.ndim == 3 and value.shape[-1] <= MOST_LINES and min(value.shape[:2]) > value.shape[-1]
+
+
+def _frames(count: int) -> list[int]:
+    return list(dict.fromkeys((0, count // 2, count - 1)))
+
+
+def _volume_of(value: np.ndarray) -> np.ndarray:
+    """Return the first channel of a volume; channels may come first."""
+    if value.ndim == 3:
+        return value
+    volume: np.ndarray = value[0] if value.shape[0] <= 4 < value.shape[-1] else value[..., 0]
+    return volume
+
+
+def _middle_slices(volume: np.ndarray) -> list[np.ndarray]:
+    return [np.take(volume, volume.shape[axis] // 2, axis) for axis in range(3)]
 
 
 # -- masks ----------------------------------------------------------------------------------------------------
@@ -109,11 +132,24 @@ def mask_of(value: np.ndarray, over: np.ndarray) -> np.ndarray | None:
     """Return a mask in the shape of the pixels (or voxels) of what it lies over; None, if it has another one."""
     if not is_number(value):
         return None
-    space = over.shape if over.ndim == value.ndim and over.shape[-1] not in CHANNELS else over.shape[:-1]
-    for pixels in (over.shape, space):
-        if len(pixels) >= 2 and value.shape in (pixels, (*pixels, 1)):
-            return value.reshape(pixels)
-    return None
+    space = _space_of(over)
+    return value.reshape(space) if value.shape in (space, (*space, 1)) else None
+
+
+def mask_planes(mask: np.ndarray, over: np.ndarray) -> list[np.ndarray]:
+    """Return what lies over each plane that is shown of a volume or film."""
+    if _is_film(over):
+        return [mask[frame] for frame in _frames(len(mask))]
+    return [mask] * PLANES if _has_other_channels(over) else _middle_slices(mask)
+
+
+def _space_of(over: np.ndarray) -> tuple[int, ...]:
+    """Return the shape without channels."""
+    if kind_of(over) == "picture":
+        return picture_of(over).shape[:2]
+    if _is_film(over) or _has_other_channels(over):
+        return over.shape[:-1]
+    return _volume_of(over).shape
 
 
 # -- ranges ---------------------------------------------------------------------------------------------------
@@ -170,10 +206,10 @@ def shown_range(dtype: str, found: Range) -> tuple[float, float]:
 def number(value: float) -> str:
     """Return a number in a few characters.
 
-    >>> number(3), number(0.123456), number(-1234.5678), number(True)
-    ('3', '0.123', '-1.23e+03', '1')
+    >>> number(3), number(0.123456), number(-1234.5678), number(-0.0)
+    ('3', '0.123', '-1.23e+03', '0')
     """
-    return str(int(value)) if isinstance(value, int) else f"{value:.3g}"
+    return str(int(value)) if isinstance(value, int) else f"{value + 0.0:.3g}"
 
 
 # -- labels ---------------------------------------------------------------------------------------------------

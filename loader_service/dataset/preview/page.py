@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loader_service.dataset.preview.drawing import PAPER, SIDE, draw, width_of
+from loader_service.dataset.preview.drawing import PAPER, SIDE, Color, color_of_class, draw, width_of
+from loader_service.dataset.preview.looks import number
 from loader_service.dataset.preview.sheet import Cell, Sheet, Strip
 from loader_service.dataset.preview.writing import LINE, fitted, write
+from loader_service.dataset.preview.writing import width_of as text_width
 
 MARGIN = 16  # pixels
 GUTTER = 12  # between columns
 INK, FAINT = (30, 33, 38), (105, 110, 118)
+SWATCH = 10  # pixels of a square that shows a colour
 COLUMNS = 5  # of samples that have one version only
 
 Box = tuple[np.ndarray, int, int]  # a picture, and where its upper left corner is
@@ -33,6 +36,8 @@ def paint(sheet: Sheet) -> np.ndarray:
         else:
             page.add(sheet.strips[start])
     page.space(MARGIN // 2)
+    if sheet.legend:
+        page.write_legend([(color_of_class(value), number(value)) for value in sheet.legend])
     for note in sheet.notes:
         page.write(note, color=FAINT)
     return page.finished()
@@ -68,6 +73,17 @@ class _Page:
             self._put(text, column, self._y, self._column, INK, bold)
         self._y += LINE
 
+    def write_legend(self, classes: Sequence[tuple[Color, str]]) -> None:
+        """Write the names of a mask's classes, each beside a square of its colour."""
+        x = self._lefts[0]
+        for color, name in classes:
+            if x + SWATCH + text_width(name) > self._width - MARGIN:
+                break
+            self._boxes.append((np.full((SWATCH, SWATCH, 3), color, np.uint8), x, self._y + 3))
+            self._texts.append((name, x + SWATCH + 4, self._y, FAINT, False))
+            x += SWATCH + text_width(name) + GUTTER
+        self._y += LINE
+
     def add(self, strip: Strip) -> None:
         """Put a sample below all that is there: its versions stand beside one another."""
         self.space(8)
@@ -81,8 +97,8 @@ class _Page:
         for column, strip in enumerate(strips):
             self._put(strip.title, column, self._y, self._column, FAINT, False)
         self._y += LINE
-        for number in range(max(len(strip.cells) for strip in strips)):
-            self._add_line([strip.cells[number][0] if number < len(strip.cells) else None for strip in strips])
+        for line in range(max(len(strip.cells) for strip in strips)):
+            self._add_line([strip.cells[line][0] if line < len(strip.cells) else None for strip in strips])
 
     def finished(self) -> np.ndarray:
         """Return the page."""
@@ -100,10 +116,12 @@ class _Page:
             if tile is not None:
                 self._boxes.append((tile, self._lefts[column], self._y))
         for column, cell in enumerate(cells):
-            for number, text in enumerate(() if cell is None else cell.lines):
-                facts = number >= len(cell.lines) - 2 - (cell.mask is not None) if cell is not None else True
-                self._put(text, column, below + number * LINE, self._column, FAINT if facts else INK, not facts)
-        self._y = below + max(0 if cell is None else len(cell.lines) for cell in cells) * LINE + 4
+            for place, text in enumerate(() if cell is None else (*cell.labels, *cell.facts)):
+                is_label = cell is not None and place < len(cell.labels)
+                color = INK if is_label else FAINT
+                self._put(text, column, below + place * LINE, self._column, color, is_label)
+        lines = max(0 if cell is None else len(cell.labels) + len(cell.facts) for cell in cells)
+        self._y = below + lines * LINE + 4
 
     def _put(self, text: str, column: int, y: int, width: int, color: tuple[int, int, int], bold: bool) -> None:
         self._texts.append((fitted(text, width), self._lefts[column], y, color, bold))

@@ -16,6 +16,7 @@ from loader_service.dataset.declaration import Batch, Declaration, Shuffle
 from loader_service.dataset.preview.page import paint
 from loader_service.dataset.preview.samples import check_numbers, held, subjects
 from loader_service.dataset.preview.sheet import Context, Sheet, lay_out
+from loader_service.dataset.sources.generator import Generator
 from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.source import ReadTable
@@ -118,8 +119,9 @@ def preview(
         DatasetError: If there are fewer samples, nothing to draw, or a sample cannot be made.
     """
     check_numbers(n, epoch, epochs)
-    source = declaration.source
-    if source.live:
+    source, samples = declaration.source, None
+    if isinstance(source, Generator):
+        samples = source.samples
         declaration, table = held(declaration, table, n)
     if seed is not None:
         declaration = _reseeded(declaration, seed)
@@ -127,7 +129,7 @@ def preview(
         declaration = declaration.model_copy(update={"batch": Batch(size=1)})
     plan = open_plan(declaration, table)
     context = Context(
-        title=_title(name, plan, declaration, n),
+        title=_title(name, plan, samples or plan.samples, n),
         classes=plan.class_names,
         targets=plan.info.targets,
         masks=tuple(getattr(source, "masks", ())),
@@ -147,10 +149,12 @@ def _reseeded(declaration: Declaration, seed: int) -> Declaration:
     return declaration.model_copy(update=changed)
 
 
-def _title(name: str, plan: AnyPlan, declaration: Declaration, n: int) -> str:
-    order = f"shuffled, seed {declaration.seed}" if plan.info.shuffled and declaration.shuffle else "in the given order"
-    what = "batches" if plan.info.whole else "samples"
-    return f"{name + ': ' if name else ''}{n} of {plan.samples:,} {what}, {order}"
+def _title(name: str, plan: AnyPlan, samples: int, n: int) -> str:
+    told = f"{name}: " if name else ""
+    if plan.info.whole:
+        return f"{told}{n} rows, from the first of {samples:,} batches on"
+    order = f"shuffled, seed {plan.declaration.seed}" if plan.info.shuffled else "in the order of the source"
+    return f"{told}{n} of {samples:,} samples, {order}"
 
 
 def _notes(declaration: Declaration, n: int) -> list[str]:
@@ -162,5 +166,5 @@ def _notes(declaration: Declaration, n: int) -> list[str]:
 
 
 def _labels(cells: list[list[Any]]) -> str:
-    lines = [line for cell in cells[0] if cell is not None for line in cell.lines]
+    lines = [line for cell in cells[0] if cell is not None for line in (*cell.labels, *cell.facts)]
     return "; ".join(dict.fromkeys(lines))

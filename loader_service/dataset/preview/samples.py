@@ -42,7 +42,7 @@ class Version:
 class Subject:
     """One sample in all its versions."""
 
-    id: int
+    id: int | None  # None: it is a row of a batch that was made in one piece
     name: str
     versions: list[Version]
 
@@ -111,7 +111,8 @@ def held(declaration: Declaration, table: ReadTable, n: int) -> tuple[Declaratio
     def find(ref: TableRef, *, private: bool = False) -> np.ndarray:
         return packed.copy() if ref == carried.carried else table(ref, private=private)
 
-    return declaration.model_copy(update={"source": Python(attr=carried)}), find
+    batch = declaration.batch and declaration.batch.model_copy(update={"size": min(declaration.batch.size, n)})
+    return declaration.model_copy(update={"source": Python(attr=carried), "batch": batch}), find
 
 
 class Held:
@@ -171,11 +172,10 @@ def _rows_of_batches(plan: WholePlan, n: int, epoch: int) -> list[Subject]:
         if len(found) == n:
             break
         fields = plan.compute(epoch * plan.batches_per_epoch + batch)
-        number = int(fields.pop(IDS)[0])
+        del fields[IDS]
         rows = min(map(len, fields.values()))
-        name = plan.names(np.asarray([number]))[0]
         found += (
-            Subject(batch, f"{name}, row {row}", [Version(f"epoch {epoch}", _row(fields, row))])
+            Subject(None, f"batch {batch}, row {row}", [Version(f"epoch {epoch}", _row(fields, row))])
             for row in islice(range(rows), n - len(found))
         )
     _check_there(n, len(found), "rows")

@@ -28,6 +28,7 @@ from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, describe
 
 MOST_FIELDS = 4  # that are drawn of a sample, unless they are named
+MOST_LEGEND = 12  # classes of masks whose colours are told
 PATH_PARTS = 2  # of a file's path, that are shown
 
 
@@ -54,14 +55,15 @@ class Cell:
     mask: np.ndarray | None
     found: Range
     shown: tuple[float, float]  # what is drawn black, and white; the ends of the axis, of lines and bars
-    lines: list[str]  # below it
+    labels: list[str]  # below it
+    facts: list[str]  # below these: dtype, shape, range
 
 
 @dataclass(frozen=True)
 class Strip:
     """One sample: lines of cells, one for each version."""
 
-    id: int
+    id: int | None
     title: str
     cells: list[list[Cell | None]]
 
@@ -74,6 +76,7 @@ class Sheet:
     headings: list[str]
     strips: list[Strip]
     notes: list[str] = field(default_factory=list)
+    legend: list[float] = field(default_factory=list)  # classes of masks
 
     def to_plain(self) -> dict[str, Any]:
         """Return what is told of the samples, without their values."""
@@ -99,7 +102,8 @@ class Sheet:
                 "range": [cell.found.low, cell.found.high],
                 "shown": list(cell.shown),
                 "mask": cell.mask is not None,
-                "below": cell.lines,
+                "labels": cell.labels,
+                "facts": cell.facts,
             }
             for cell in line
         ]
@@ -129,8 +133,20 @@ def lay_out(found: Sequence[Subject], context: Context) -> Sheet:
                 group = ranges[version.heading == ORIGINAL, name]
                 line.append(_cell(name, version.fields, overlay, group, labels, context))
                 labels = []
-        strips.append(Strip(subject.id, f"{subject.id:,}   {short_path(subject.name)}", lines))
-    return Sheet(context.title, headings_of(found), strips, [*_notes(strips, ranges), *context.notes])
+        strips.append(Strip(subject.id, title_of(subject), lines))
+    return Sheet(context.title, headings_of(found), strips, [*_notes(strips, ranges), *context.notes], _classes(strips))
+
+
+def title_of(subject: Subject) -> str:
+    """Return what a sample is called: by its id, and by its file or the like.
+
+    >>> title_of(Subject(7, "/photos/cats/1.jpg", [])), title_of(Subject(7, "row 7", []))
+    ('7   cats/1.jpg', 'row 7')
+    """
+    name = short_path(subject.name)
+    return (
+        name if subject.id is None or name.endswith((f" {subject.id}", f"[{subject.id}]")) else f"{subject.id}   {name}"
+    )
 
 
 def short_path(name: str) -> str:
@@ -242,13 +258,13 @@ def _cell(
     assert kind is not None, "others are not drawn"
     mask = None if overlay is None else mask_of(np.asarray(fields[overlay]), value)
     found = Range.of(value)
-    shape = "x".join(map(str, value.shape))
+    shape = "x".join(map(str, value.shape)) if value.ndim > 1 else f"({len(value)},)"
     told = [f"{name}: {value.dtype} {shape}", f"{found}"]
     if kind == "planes":
         told[1] += f"; {told_of_planes(value)}"
     if mask is not None:
         told.append(f"{overlay}: {_values(mask)}")
-    return Cell(name, kind, value, mask, found, shown_range(*group), [*_joined(labels), *told])
+    return Cell(name, kind, value, mask, found, shown_range(*group), _joined(labels), told)
 
 
 def _joined(labels: list[str]) -> list[str]:
@@ -268,10 +284,21 @@ def _notes(strips: Sequence[Strip], ranges: Ranges) -> list[str]:
     notes = []
     for (original, name), (dtype, found) in ranges.items():
         low, high = shown_range(dtype, found)
+        if not original and ranges.get((True, name)) == (dtype, found):
+            continue  # it was said of the originals
+        apart = original and (False, name) in ranges and ranges[False, name] != (dtype, found)
+        where = ", in the originals" if apart else ""
         pictures = any(cell.field == name and cell.kind in ("picture", "planes") for cell in cells)
         if pictures and (dtype, low, high) not in (("uint8", 0.0, 255.0), ("bool", 0.0, 1.0)):
-            where = ", in the originals" if original else ""
             notes.append(f"{name}{where}: {dtype}, drawn from {number(low)} (black) to {number(high)} (white)")
+        charts = {cell.kind for cell in cells if cell.field == name and cell.kind in ("lines", "bars")}
+        if charts:
+            notes.append(f"{name}{where}: {' and '.join(sorted(charts))} from {number(low)} to {number(high)}")
     if any(cell.found.odd for cell in cells):
-        notes.append("NaN and infinite values are drawn in magenta")
+        notes.append("NaN and infinite values are drawn in magenta; in lines, they are gaps")
     return notes
+
+
+def _classes(strips: Sequence[Strip]) -> list[float]:
+    masks = [cell.mask for strip in strips for line in strip.cells for cell in line if cell and cell.mask is not None]
+    return sorted({value for mask in masks for value in np.unique(mask).tolist() if value})[:MOST_LEGEND]
