@@ -15,6 +15,7 @@ MOST_BARS = 32  # entries of a vector; a longer one is a line
 MOST_LINES = 12  # channels of a series; what has more is a picture
 LEAST_SIDE = 8  # pixels that channels-first pictures have, at least, along the other axes
 MOST_CLASSES = 64  # of a mask
+MOST_SEEN = 1 << 24  # values of a volume that are looked at to find their range; of more, those that are drawn
 DARK = 32  # of bytes that are all below it, the range is shown: digits of 0..16 are black otherwise
 MASK_WORDS = ("mask", "segmentation")
 LABELS = ("label", "y")
@@ -72,6 +73,20 @@ def planes_of(value: np.ndarray) -> list[np.ndarray]:
     return [plane[..., None] for plane in _middle_slices(_volume_of(value))]
 
 
+def seen(value: np.ndarray) -> np.ndarray:
+    """Return what is looked at of a value to tell its range: all; of a large volume, which is mapped, what is drawn."""
+    if value.size <= MOST_SEEN or kind_of(value) != "planes":
+        return value
+    return np.concatenate([plane.ravel() for plane in planes_of(value)])
+
+
+def seen_of_mask(mask: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """Return what is looked at of a mask to tell its classes."""
+    if mask.size <= MOST_SEEN or kind_of(over) != "planes":
+        return mask
+    return np.concatenate([plane.ravel() for plane in mask_planes(mask, over)])
+
+
 def told_of_planes(value: np.ndarray) -> str:
     """Return what `planes_of` shows of a value, in words."""
     if _is_film(value):
@@ -118,13 +133,14 @@ def is_mask_of(
         known: Fields that the source knows to be masks.
         target: It is what a model is to learn.
     """
-    if mask_of(value, over) is None:
+    mask = mask_of(value, over)
+    if mask is None:
         return False
     if name in known or any(word in name.lower() for word in MASK_WORDS):
         return True
     if not target and value.dtype.kind != "b":
         return False
-    found = np.unique(value)
+    found = np.unique(seen_of_mask(mask, over))
     return len(found) <= MOST_CLASSES and bool((found == np.round(found.astype(np.float64))).all())
 
 

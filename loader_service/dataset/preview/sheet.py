@@ -20,6 +20,8 @@ from loader_service.dataset.preview.looks import (
     labels_of,
     mask_of,
     number,
+    seen,
+    seen_of_mask,
     shown_range,
     told_of_planes,
 )
@@ -242,7 +244,10 @@ def _ranges(found: Sequence[Subject], drawn: list[list[list[str]]]) -> Ranges:
         for version, names in zip(subject.versions, fields_of, strict=True):
             for name in names:
                 ranges.setdefault((version.heading == ORIGINAL, name), []).append(np.asarray(version.fields[name]))
-    return {key: (str(values[0].dtype), reduce(or_, map(Range.of, values))) for key, values in ranges.items()}
+    return {
+        key: (str(values[0].dtype), reduce(or_, (Range.of(seen(value)) for value in values)))
+        for key, values in ranges.items()
+    }
 
 
 def _cell(
@@ -257,13 +262,13 @@ def _cell(
     kind = _kind(value, context)
     assert kind is not None, "others are not drawn"
     mask = None if overlay is None else mask_of(np.asarray(fields[overlay]), value)
-    found = Range.of(value)
+    found = Range.of(seen(value))
     shape = "x".join(map(str, value.shape)) if value.ndim > 1 else f"({len(value)},)"
     told = [f"{name}: {value.dtype} {shape}", f"{found}"]
     if kind == "planes":
-        told[1] += f"; {told_of_planes(value)}"
+        told[1] += f"{';' if seen(value) is value else ' in the'} {told_of_planes(value)}"
     if mask is not None:
-        told.append(f"{overlay}: {_values(mask)}")
+        told.append(f"{overlay}: {_values(seen_of_mask(mask, value))}")
     return Cell(name, kind, value, mask, found, shown_range(*group), _joined(labels), told)
 
 
@@ -300,5 +305,6 @@ def _notes(strips: Sequence[Strip], ranges: Ranges) -> list[str]:
 
 
 def _classes(strips: Sequence[Strip]) -> list[float]:
-    masks = [cell.mask for strip in strips for line in strip.cells for cell in line if cell and cell.mask is not None]
+    cells = [cell for strip in strips for line in strip.cells for cell in line if cell is not None]
+    masks = [seen_of_mask(cell.mask, cell.value) for cell in cells if cell.mask is not None]
     return sorted({value for mask in masks for value in np.unique(mask).tolist() if value})[:MOST_LEGEND]

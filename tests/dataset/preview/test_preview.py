@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from loader_service.dataset.dataset import Dataset
+from loader_service.dataset.preview import looks
 from loader_service.dataset.preview.drawing import MASK_PALETTE, ODD, PALETTE, draw
 from loader_service.dataset.preview.page import paint
 from loader_service.protocol.errors import DatasetError, SampleError
@@ -197,6 +198,21 @@ def test_the_mask_of_a_volume_lies_over_its_slices():
     assert (original.kind, original.mask.shape) == ("planes", (9, 10, 11))
     assert MASK_PALETTE[0] in pixels_of(draw(original, 400))  # its outline
     assert "middle slices" in original.facts[1]
+
+
+def test_of_a_large_volume_only_what_is_drawn_is_read(monkeypatch, tmp_path):
+    """It is mapped from a file that may be larger than memory."""
+    monkeypatch.setattr(looks, "MOST_SEEN", 500)
+    x = np.zeros((9, 10, 11), "float32")
+    x[0, 0, 0], x[4, 1, 1] = 7, 3
+    np.save(tmp_path / "x.npy", x)
+    y = np.zeros(x.shape, "uint8")
+    y[0, 0, 0], y[4, 1, 1] = 2, 1
+    np.save(tmp_path / "y.npy", y)
+
+    preview = Dataset.from_volumes([tmp_path / "x.npy"], y=[tmp_path / "y.npy"]).preview(1)
+
+    assert cells_of(preview)[0].facts == ["x: float32 9x10x11", "0 .. 3 in the middle slices", "y: 0, 1"]
 
 
 def test_floats_are_drawn_by_their_range_and_it_is_said():
