@@ -16,13 +16,13 @@ from loader_client.supply import InlineSupply, SharedSupply, Supply
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import DatasetError, DatasetWarning, NoDaemon, StreamClosed
 from loader_service.protocol.messages import MOST_BATCHES, MOST_PREFETCH, MOST_WORKERS
+from loader_service.protocol.prefetch import DEFAULT_PREFETCH
 from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.tables import carried_in
 
 if TYPE_CHECKING:
     from loader_service import Dataset
 
-DEFAULT_PREFETCH = 8  # batches
 GARBAGE = (
     "the stream was closed with the Loader that opened it, which nobody refers to any more: "
     "keep it in a variable, or use `with`"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from loader_client.loader import DEFAULT_PREFETCH, connect, connect_privately
+from loader_client.loader import connect, connect_privately
 from loader_client.stream import Stream
+from loader_service.protocol.prefetch import DEFAULT_PREFETCH
 
 
 def wrap(

@@ -15,9 +15,9 @@ from typing import Any
 from loader_service.daemon.datasets import Opening, Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.ledgers import Ledgers
-from loader_service.daemon.memory import MOST_STREAMS, SPARE_SLOTS, choose_slots, mebibytes
+from loader_service.daemon.memory import MOST_STREAMS, choose_slots, mebibytes
 from loader_service.daemon.router import Router, Sent
-from loader_service.daemon.streams import VIEWS, Fail, Fill, Instruction, Lend, StreamId
+from loader_service.daemon.streams import Fail, Fill, Instruction, Lend, StreamId
 from loader_service.daemon.workers import Workers, check_descriptors
 from loader_service.machine import available_memory
 from loader_service.pool.scheduler import Job
@@ -46,6 +46,7 @@ from loader_service.protocol.messages import (
     Stop,
     StreamFailed,
 )
+from loader_service.protocol.prefetch import slots_of
 from loader_service.protocol.shard import layout_of
 from loader_service.protocol.tables import TableStore, carried_in, tables_in
 
@@ -369,7 +370,7 @@ class Clients:
             NotEnoughMemory: If two slots do not fit.
         """
         layout = layout_of(opened.info, opening.shard)
-        wanted = opening.prefetch + VIEWS + SPARE_SLOTS
+        wanted = slots_of(opening.prefetch)
         slots = self._affordable(layout, wanted)
         most_slots = max(slots, min(MOST_STREAMS * wanted, self.memory_limit // layout.slot_nbytes))
         arena = create_arena(layout, slots, most_slots)
@@ -390,7 +391,7 @@ class Clients:
         Raises:
             NotEnoughMemory: If not even one slot is left for it.
         """
-        missing = min(prefetch + VIEWS + SPARE_SLOTS - served.shelf.unspoken, served.most_slots - served.slots)
+        missing = min(slots_of(prefetch) - served.shelf.unspoken, served.most_slots - served.slots)
         try:
             if missing > 0:
                 served.grow(served.slots + self._affordable(served.layout, missing))

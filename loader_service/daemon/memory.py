@@ -10,7 +10,6 @@ from loader_service.machine import available_memory
 from loader_service.protocol.errors import NotEnoughMemory
 
 LEAST_SLOTS = 2  # one to read, one to fill
-SPARE_SLOTS = 2  # that are on their way while every stream holds all that it may
 MOST_STREAMS = 16  # as large as the first one: for so many there is room in an arena's address space
 
 

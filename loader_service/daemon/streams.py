@@ -27,11 +27,11 @@ from enum import Enum
 
 from loader_service.protocol.errors import ProtocolError
 from loader_service.protocol.messages import Failed
+from loader_service.protocol.prefetch import VIEWS
 
 StreamId = tuple[bytes, int]  # the client's identity, and its own number for the stream
 FEW = 4  # slots that are not worth being shared out
 TOLD = 4  # slots that an error names
-VIEWS = 4  # batches that one stream may keep as views; TensorFlow and Keras hold up to three
 
 
 class SlotState(Enum):

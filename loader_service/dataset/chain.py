@@ -60,6 +60,29 @@ class Column:
     read_into_row: bool
 
 
+@dataclass(frozen=True)
+class StepTold:
+    """What is told of one transform."""
+
+    transform: AnyTransform
+    spec: Spec  # of a sample after it
+    many_rows: bool  # it takes all rows of a task at once
+    into_row: bool  # it writes into the row, where its value may lie already
+    random: bool  # random numbers enter, or may
+    kept: bool  # what it makes of a sample is kept in a cache
+
+
+@dataclass(frozen=True)
+class ChainTold:
+    """What is told of a chain: for people, who want to know what will run."""
+
+    source: Spec
+    steps: tuple[StepTold, ...]
+    columns: tuple[str, ...]  # fields that are read for all rows of a task at once
+    read_into_row: tuple[str, ...]  # those of them that are read straight into the row
+    by_user: bool  # a user's source fills the rows itself
+
+
 class Chain:
     """Makes rows out of a source's samples: first it finds out what they look like, then `compile` says how."""
 
@@ -169,10 +192,38 @@ class Chain:
         if self._sample_fields:
             self._fill_samples(epoch, ids, positions, draws, out)
 
+    def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
+        """Return a sample as the source has it, when it stands at a position of an epoch."""
+        with self._naming(sample_id):
+            return self._read(epoch, sample_id, position, frozenset(self._source_spec))
+
     def sequences(self, field: str, ids: NDArray[np.int64]) -> Sequences:
         """Return rows of different lengths where they are; that of id -1 is empty."""
         assert isinstance(self._reader, ArraysReader), "no other source has such rows"
         return self._reader.sequences(field, ids)
+
+    def describe(self) -> ChainTold:
+        """Return how rows are made, as `compile` has decided."""
+        place = {step.number: step for column in self._columns for step in column.steps}
+        single = {number: into_row for number, _, into_row in self._sample_steps}
+        steps = []
+        for number, transform in enumerate(self._transforms):
+            into_row = place[number].into_row if number in place else single.get(number, False)
+            if isinstance(transform, FieldTransform):
+                writes, random = into_row and not transform.views, transform.is_random
+            else:
+                writes, random = False, transform.is_random or isinstance(transform, Map)
+            kept = self._cached is not None and number < self._cached.after
+            steps.append(
+                StepTold(transform, self._specs[number + 1], number in place, writes, random and not kept, kept)
+            )
+        return ChainTold(
+            source=self._source_spec,
+            steps=tuple(steps),
+            columns=tuple(column.field for column in self._columns),
+            read_into_row=tuple(column.field for column in self._columns if column.read_into_row),
+            by_user=self._reads_rows,
+        )
 
     # -- what is kept ----------------------------------------------------------------------------------------
 

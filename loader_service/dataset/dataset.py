@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike
 from loader_service.dataset.buckets import Buckets
 from loader_service.dataset.cache.step import Cache
 from loader_service.dataset.declaration import Batch, Declaration, OnError, Shuffle, kind_of
+from loader_service.dataset.explain import explain
+from loader_service.dataset.explained_text import Explanation
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.step import Finish
@@ -35,6 +37,7 @@ from loader_service.dataset.given import (
 )
 from loader_service.dataset.objects import carry, named_or_carried
 from loader_service.dataset.plan import Plan
+from loader_service.dataset.preview.preview import Preview, preview
 from loader_service.dataset.selection.drawn import Balanced, Weighted, check_weights
 from loader_service.dataset.selection.filter import Filter
 from loader_service.dataset.selection.runs import Skip, Take
@@ -786,6 +789,27 @@ class Dataset:
                 source, where None.
         """
         return self.plan.names(None if ids is None else np.asarray(ids))
+
+    def explain(self) -> Explanation:
+        """Return the plan that will run: steps, sizes, order, memory, the key; `print` it, or take its `plain` data."""
+        return Explanation(explain(self.plan))
+
+    def preview(
+        self, n: int = 4, *, epoch: int = 0, epochs: int = 4, seed: int | None = None, field: str | Sequence[str] = ()
+    ) -> Preview:
+        """Draw samples, as they are and as the model gets them: a notebook shows the result, `save(path)` writes it.
+
+        Args:
+            n: Samples: the first of the epoch.
+            epoch: Whose order, and whose random numbers, are shown first.
+            epochs: How many epochs' random numbers are shown.
+            seed: In place of the dataset's own, for another order and other random numbers.
+            field: What to draw, a field or several; all that can be drawn, where nothing is said.
+        Raises:
+            DatasetError: If there are fewer samples, nothing to draw, or a sample cannot be made; it is named.
+        """
+        fields = (field,) if isinstance(field, str) else tuple(field)
+        return preview(self.declaration, self._table, n=n, epoch=epoch, epochs=epochs, seed=seed, fields=fields)
 
     @cached_property
     def plan(self) -> AnyPlan:

@@ -20,6 +20,8 @@ from loader_service.protocol.ledger import error_about
 from loader_service.protocol.spec import FieldSpec, Spec, describe
 
 if TYPE_CHECKING:  # which has parts
+    from loader_service.dataset.chain import ChainTold
+    from loader_service.dataset.declaration import AnySource
     from loader_service.dataset.plan import Plan
 
 BLOCK = 1 << 16  # samples that are looked at together
@@ -74,6 +76,14 @@ class Parts:
         """Return the first sample of the first part."""
         return self.plans[self._first].first_sample()
 
+    def chains(self) -> list[tuple[int, AnySource, ChainTold]]:
+        """Return how each part makes its rows: as `Plan.chains`."""
+        return [
+            (int(self._starts[number]) + start, source, told)
+            for number, plan in self.plans.items()
+            for start, source, told in plan.chains()
+        ]
+
     def make_rows(
         self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Mapping[str, np.ndarray]
     ) -> None:
@@ -94,6 +104,13 @@ class Parts:
             if not together:
                 for name, values in own.items():
                     out[name][rows] = values
+
+    def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
+        """Return a sample as the source of its part has it."""
+        number = int(self._owners(np.asarray([sample_id], np.int64))[0])
+        start = int(self._starts[number])
+        with _numbered(start):
+            return self.plans[number].original(sample_id - start, epoch, position)
 
     def _owners(self, ids: NDArray[np.int64]) -> NDArray[np.intp]:
         return np.searchsorted(self._starts, ids, side="right") - 1

@@ -12,7 +12,7 @@ every worker run this same code; how rows are cut into tasks cannot be seen in t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from loader_service.dataset.bad_samples import BadSamples
 from loader_service.dataset.buckets import BucketOrder, lengths_of_samples
 from loader_service.dataset.cache.samples import open_cached
-from loader_service.dataset.chain import Chain, Rows
+from loader_service.dataset.chain import Chain, ChainTold, Rows
 from loader_service.dataset.class_counts import class_counts
-from loader_service.dataset.declaration import Batch, Declaration
+from loader_service.dataset.declaration import AnySource, Batch, Declaration
 from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.finish.finisher import Finisher
-from loader_service.dataset.finish.step import Lengths, Room
+from loader_service.dataset.finish.step import Finish, Lengths, Room
 from loader_service.dataset.order import OrderCache
 from loader_service.dataset.parts import Parts
 from loader_service.dataset.selection.opening import make_index, select
@@ -41,6 +41,7 @@ from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
 from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about
 from loader_service.protocol.nesting import SEPARATOR
+from loader_service.protocol.ragged import assembled
 from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
@@ -183,7 +184,7 @@ class Plan:
         if not filled:
             return
         positions = np.arange(first, first + filled, dtype=np.int64)
-        ids = self._ids(epoch, first, first + filled)
+        ids = self.ids(epoch, first, first + filled)
         out[IDS][...] = ids
         if self._adds_weight:
             out[WEIGHT][...] = 1
@@ -205,6 +206,38 @@ class Plan:
         for field in self._rows.ragged:
             filled[field] = self._rows.sequences(field, out[IDS])
         self.finish(n, rows, filled, room)
+
+    def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
+        """Return a sample as its source has it, when it stands at a position of an epoch."""
+        with globals_kept():
+            return self._rows.original(sample_id, epoch, position)
+
+    def batch_of(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> dict[str, Any]:
+        """Make a batch of these samples, as if they stood at these positions of an epoch, whoever stands there.
+
+        Raises:
+            SampleError: If one cannot be made. None is replaced.
+        """
+        out = self.empty_rows(len(ids))
+        made: dict[str, np.ndarray] = {}
+
+        def room(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+            made[name] = np.empty(shape, dtype)
+            return made[name]
+
+        out[IDS][...] = ids
+        if self._adds_weight:
+            out[WEIGHT][...] = 1
+        with globals_kept():
+            self.make_rows(epoch, ids, positions, out)
+            if self._finisher.stage:
+                self.finish(epoch * self.batches_per_epoch, range(len(ids)), out, room)
+        made = {**out, **made}
+        return assembled({name: made[name] for name in arrays_of(self.spec)}, self.spec)
+
+    def insist(self, make: Callable[[], None]) -> None:
+        """Make something again until it can be made: with others in the place of bad samples, as far as that may be."""
+        self._bad.insist(make)
 
     @property
     def row_arrays(self) -> list[str]:
@@ -258,6 +291,21 @@ class Plan:
             raise DatasetError(f"sample {outside[0]} is none: ids count from 0 to {samples - 1:,}")
         return [self._reader.describe(sample_id) if sample_id >= 0 else "" for sample_id in ids.tolist()]
 
+    def chains(self) -> list[tuple[int, AnySource, ChainTold]]:
+        """Return how rows are made: the id of a source's first sample, the source, and what is done to its samples."""
+        if isinstance(self._rows, Parts):
+            return self._rows.chains()
+        return [(0, self.declaration.source, self._rows.describe())]
+
+    def finishes(self) -> list[tuple[Finish, dict[str, FieldSpec]]]:
+        """Return the steps that act on whole batches, each with what a batch is after it."""
+        return self._finisher.told
+
+    @property
+    def source_samples(self) -> int:
+        """Samples of the source, selected or not."""
+        return len(self._reader)
+
     def doubts(self) -> list[str]:
         """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
         pool = self._selection.pool
@@ -282,7 +330,7 @@ class Plan:
         position = batch * self.batch_size + row
         if row >= self.info.samples_of(n):
             return SampleError(f"row {row} of batch {n}, which is padding: {told}")
-        (sample_id,) = self._ids(epoch, position, position + 1).tolist()
+        (sample_id,) = self.ids(epoch, position, position + 1).tolist()
         return error_about(sample_id, self._reader.describe(sample_id), told)
 
     # -- opening ---------------------------------------------------------------------------------------------
@@ -362,7 +410,7 @@ class Plan:
 
     # -- filling ---------------------------------------------------------------------------------------------
 
-    def _ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+    def ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return which samples stand at these positions of an epoch."""
         return self._bad.apply(self._order.ids(epoch, start, stop))
 

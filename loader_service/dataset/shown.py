@@ -24,6 +24,11 @@ def shown(declaration: Declaration) -> str:
     return " -> ".join(steps)
 
 
+def written(step: BaseModel) -> str:
+    """Return one source or step as it might be written."""
+    return _step(getattr(step, "kind", type(step).__name__), step)
+
+
 def _part(part: Part) -> str:
     steps = [_step(step.kind, step) for step in (part.source, *part.select, *part.transforms)]
     cache = part.cache if isinstance(part, Declaration) else None

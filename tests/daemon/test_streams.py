@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from loader_service.daemon.streams import VIEWS, Fail, Fill, Lend, Share, Shelf
+from loader_service.daemon.streams import Fail, Fill, Lend, Share, Shelf
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import ProtocolError, SampleError
+from loader_service.protocol.prefetch import VIEWS
 
 A, B = (b"a" * 16, 0), (b"b" * 16, 0)
 OOPS = failed(SampleError("oops"))

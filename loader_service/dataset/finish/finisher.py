@@ -120,8 +120,10 @@ class Finisher:
                     f"rows of field {name!r} differ in length ({field}): say what a batch makes of them, with "
                     f".pad({name!r}) or .ragged({name!r})"
                 )
+        self.told: list[tuple[Finish, dict[str, FieldSpec]]] = []  # each step, and what a batch is after it
         for number, step in enumerate(self._steps):
             spec = self._spec_after(number, step, spec) if isinstance(step, MapBatch) else step.declare(spec)
+            self.told.append((step, spec))
         return spec
 
     def _spec_after(self, number: int, step: MapBatch, before: Spec) -> dict[str, FieldSpec]:

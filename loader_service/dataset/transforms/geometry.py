@@ -82,6 +82,7 @@ class Resize(_Resizing):
 class CenterCrop(_ToSize):
     """Cut (height, width) out of the middle."""
 
+    views: ClassVar[bool] = True
     kind: Literal["center_crop"] = "center_crop"
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
@@ -94,6 +95,7 @@ class RandomCrop(_ToSize):
     """Cut (height, width) out of anywhere, every place alike."""
 
     draws: ClassVar[int] = 2
+    views: ClassVar[bool] = True
     kind: Literal["random_crop"] = "random_crop"
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:

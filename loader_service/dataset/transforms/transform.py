@@ -50,6 +50,7 @@ class FieldTransform(Transform):
     draws: ClassVar[int] = 0  # numbers in [0, 1) that it wants for each sample
     vectorised: ClassVar[bool] = False  # `apply` also takes a column, with one more axis in front
     in_place: ClassVar[bool] = False  # `out` may be the value itself
+    views: ClassVar[bool] = False  # it returns a part of the value where that lies, and never writes into `out`
 
     field: str = "image"
 
