@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from loader_service.cli.options import JsonOption
 from loader_service.daemon.__main__ import named_datasets
 from loader_service.dataset.dataset import Dataset
-from loader_service.dataset.packing.checking import Told, find_damage
+from loader_service.dataset.packing.checking import Damage, Told, find_damage
 from loader_service.dataset.packing.format import OpenPack
 from loader_service.dataset.packing.sniffing import source_of
 from loader_service.protocol.errors import ConfigError, nearest
@@ -110,11 +111,7 @@ def _verify(path: Path) -> dict[str, Any]:
     with _bar(f"reading {path}") as told:
         damaged = find_damage(str(path), told)
     return {
-        "damaged": [
-            {"id": damage.sample, "file": damage.file, "field": damage.field, "reason": damage.reason}
-            for damage in damaged
-        ],
-        "told": [str(damage) for damage in damaged],
+        "damaged": [asdict(damage) for damage in damaged],
         "seconds": round(time.perf_counter() - began, 3),
     }
 
@@ -159,7 +156,7 @@ def _show(told: dict[str, Any], console: Console) -> None:
         say(f"  {len(told['class_names']):,} classes: {shown}{', ...' if len(told['class_names']) > 10 else ''}")
     say(f"  packed from {told['source']['kind']} {told['source'].get('path', '')}".rstrip())
     if "damaged" in told:
-        for line in told["told"]:
-            say(line)
+        for damage in told["damaged"]:
+            say(str(Damage(**damage)))
         bad = len(told["damaged"])
         say(f"{bad:,} damaged: pack it again, or copy it again" if bad else f"sound: read in {told['seconds']:.2f} s")
