@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from loader_service.cli.options import JsonOption
 from loader_service.daemon.__main__ import named_datasets
 from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.packing.checking import Damage, Told, find_damage
+from loader_service.dataset.packing.folder import source_of
 from loader_service.dataset.packing.format import OpenPack
-from loader_service.dataset.packing.sniffing import source_of
 from loader_service.protocol.errors import ConfigError, nearest
 
 EXAMPLES = (
@@ -63,6 +63,8 @@ def pack(
     command is wrong.
     """
     if verify or info:
+        if name is not None or output is not None or decode or force:
+            raise ConfigError("--verify and --info look at a pack, and make none: leave all but its path out")
         told = _verify(source) if verify else {}
         told = {**_info(source), **told}
     elif output is None:
@@ -134,7 +136,7 @@ def _info(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Told]:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
@@ -147,7 +149,7 @@ def _show(told: dict[str, Any], console: Console) -> None:
     if "read" in told:
         took = f"read {decimal(told['read'])} of {told['files']:,} files in {told['seconds']:.2f} s"
         before = f", {told['resumed']:,} of them before" if told["resumed"] else ""
-        say(f"{took}{before}")
+        say(f"{took}{before}; all of the pack was read back")
     say(f"{told['pack']}: {told['samples']:,} samples, {decimal(told['bytes'])}")
     for field, what in told["fields"].items():
         say(f"  {field}: {what}")

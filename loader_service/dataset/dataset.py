@@ -728,7 +728,7 @@ class Dataset:
         *,
         decode: bool = False,
         force: bool = False,
-        told: Callable[[int, int], None] | None = None,
+        told: Callable[[int, int], None] = lambda done, total: None,
     ) -> Packed:
         """Write all samples of the source into one file, for `from_pack`: transforms and the like are not part of it.
 
@@ -737,7 +737,7 @@ class Dataset:
         Args:
             decode: Keep arrays that need no decoding any more, not the bytes of the files.
             force: Replace the file if it exists; begin anew where the source has changed since it was interrupted.
-            told: Called with the files that are done, and all that there are.
+            told: Called with the steps that are done, and with all there are: to write each file, and to read it back.
         Raises:
             DatasetError: If the source is none that is packed, a file cannot be read, or the pack not be written.
         """

@@ -198,6 +198,16 @@ def test_a_pack_of_a_fifth_field_begins_at_a_page_so_that_all_is_aligned(files):
     assert opened.index_offset % layout.PAGE == 0
 
 
+def test_names_that_are_no_utf8_are_kept(tmp_path):
+    odd = os.path.join(os.fsencode(tmp_path), b"\xff\xfe.png")
+    write_picture(tmp_path / "0.png", gradient(4, 4))
+    os.link(tmp_path / "0.png", odd)
+    dataset = Dataset.from_files([tmp_path / "0.png", os.fsdecode(odd)], ["é", "ü"])
+    dataset.pack(tmp_path / "p.pack")
+
+    assert_same_samples(dataset, Dataset.from_pack(tmp_path / "p.pack"))
+
+
 def test_the_key_is_that_of_the_content(files, pack):
     key = Dataset.from_pack(pack).batch(2).key
     assert Dataset.from_pack(pack).batch(2).key == key
@@ -512,7 +522,7 @@ def test_what_was_written_is_not_read_again(interrupted):
     )
 
     assert (packed.resumed, packed.files) == (3, 7)
-    assert told == [(3, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
+    assert told == [(done, 14) for done in (3, 4, 5, 6, 7, 14)]
 
 
 def change_one(folder):
@@ -566,6 +576,18 @@ def test_a_part_that_somebody_has_cut_off_is_begun_anew(interrupted):
     os.truncate(interrupted / "v.pack.part", 4200)
     dataset = Dataset.from_npy_files(interrupted / "volumes")
 
+    assert dataset.pack(interrupted / "v.pack").resumed == 0
+    assert_same_samples(dataset, Dataset.from_pack(interrupted / "v.pack"))
+
+
+def test_a_part_that_was_damaged_in_between_never_becomes_a_pack(interrupted):
+    changed(interrupted / "v.pack.part", put(layout.PAGE + 300, 77))
+    dataset = Dataset.from_npy_files(interrupted / "volumes")
+
+    with pytest.raises(DatasetError, match=r"is not what was written: sample 1 .*, x: its 240 bytes are damaged"):
+        dataset.pack(interrupted / "v.pack")
+
+    assert not (interrupted / "v.pack").exists()
     assert dataset.pack(interrupted / "v.pack").resumed == 0
     assert_same_samples(dataset, Dataset.from_pack(interrupted / "v.pack"))
 

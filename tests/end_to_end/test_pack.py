@@ -165,6 +165,7 @@ def test_a_wrong_command_is_told_apart_from_a_pack_that_cannot_be_made(arrays, t
         (["service.toml"], ConfigError, "say which dataset, behind the file; there are 'mine', 'pets'"),
         (["service.toml", "pest"], ConfigError, "there is no dataset 'pest'; did you mean 'pets'"),
         (["service.toml", "mine"], DatasetError, "python: such a source is not packed: its samples are made by your"),
+        (["--info", "arrays"], ConfigError, "--verify and --info look at a pack, and make none"),
         (["both"], DatasetError, "holds class folders with pictures and .npy files, expected one of"),
     ],
 )

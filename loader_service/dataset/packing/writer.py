@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.packing.changes import refuse_changes
+from loader_service.dataset.packing.checking import find_damage
 from loader_service.dataset.packing.format import (
     RECORD,
     VERSION,
@@ -37,7 +38,7 @@ from loader_service.protocol.tables import pack_strings
 CHUNK_BYTES, CHUNK_FILES = 8 * 2**20, 64  # at most, that a thread reads at a time; a larger file alone
 AHEAD_BYTES = 128 * 2**20  # of files that are read, and not yet written
 
-Told = Callable[[int, int], None]  # is told of files in the pack so far, and of all that come into it
+Told = Callable[[int, int], None]  # is told of steps that are done, and of all: to write a file, and to read it back
 
 REASONS = {  # why a source is not packed
     "arrays": "its arrays are mapped already, and no slower than a pack would be",
@@ -71,7 +72,7 @@ def write_pack(
     *,
     decode: bool = False,
     force: bool = False,
-    told: Told | None = None,
+    told: Told = lambda done, total: None,
 ) -> Packed:
     """Pack all samples of a source into one file; go on where an earlier try at it has ended.
 
@@ -84,10 +85,14 @@ def write_pack(
             earlier try.
     """
     needs_little_endian()
-    index = source.make_index(table) if source.kind not in REASONS else {}
-    contents = source.contents(index) if index else None
+    try:
+        index = source.make_index(table) if source.kind not in REASONS else {}
+    except OSError as error:
+        raise DatasetError(f"the source cannot be opened: {error}") from error
+    contents = source.contents(index)
     if contents is None:
-        raise DatasetError(f"{source.kind}: such a source is not packed: {REASONS.get(source.kind, 'it has no files')}")
+        reason = REASONS.get(source.kind, "its samples are not each in files of their own")
+        raise DatasetError(f"{source.kind}: such a source is not packed: {reason}")
     if Path(output).exists() and not force:
         raise DatasetError(f"{output!r} exists: --force replaces it, or -o names another file")
     reader = source.reader(index, table)
@@ -99,13 +104,14 @@ def write_pack(
         with Part(f"{output}.part") as part:
             resumed = _begin(part, plan, contents, force=force)
             try:
-                _write_records(part, contents, decode=decode, told=told or (lambda done, total: None))
+                _write_records(part, contents, decode=decode, told=lambda done, _: told(done, 2 * total))
                 nbytes = _finish(part, contents, class_names, names, plan)
             except OSError as error:
                 raise DatasetError(
                     f"{part.path!r} cannot be written: {error.strerror}. {part.saved:,} of {total:,} files are safe in "
                     "it: mend that, and run the same command again, to go on from there"
                 ) from error
+            _read_back(part, plan, lambda done, _: told(total + done, 2 * total))
             part.become(output)
             read = sum(int(written.table["size"].sum()) for written in part.written.values())
     except OSError as error:
@@ -195,6 +201,17 @@ def _chunks(sizes: NDArray[np.int64], start: int) -> Iterator[tuple[range, int]]
         nbytes += size
     if first < len(sizes):
         yield range(first, len(sizes)), nbytes
+
+
+def _read_back(part: Part, plan: Plan, told: Told) -> None:
+    """Compare all that was written with its checksums: what an earlier try has left may be damaged since."""
+    damage = find_damage(part.path, told)
+    if damage:
+        part.begin(plan)
+        more = f", and {len(damage) - 1:,} more" if len(damage) > 1 else ""
+        raise DatasetError(
+            f"{part.path!r} is not what was written: {damage[0]}{more}. Is the disk sound? The same command begins anew"
+        )
 
 
 def _finish(part: Part, contents: Contents, class_names: list[str], names: list[str], plan: Plan) -> int:

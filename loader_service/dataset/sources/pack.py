@@ -94,24 +94,36 @@ class _Records:
         """Gather rows of samples that are alike."""
         assert self.rows is not None, "only such fields are columns"
         if self._unread:
-            for sample_id in ids[~self._is_seen[ids]].tolist():
-                try:
-                    self._check(sample_id)
-                except DatasetError as error:
-                    raise error_about(sample_id, self._pack.name(sample_id), str(error)) from error
+            self._check_all(ids[~self._is_seen[ids]])
         take_rows(self.rows, ids, out)
 
     def _check(self, sample_id: int) -> None:
         """Compare a record with its checksum, the first time."""
-        if self._seen[sample_id]:
-            return
-        if xxh3_64_intdigest(self._bytes(sample_id)) != self._checksums[sample_id]:
-            raise DatasetError(
-                f"its bytes in the pack {self._pack.path!r} are damaged: pack it again, or copy it again; "
-                "loader-service pack --verify finds all that are"
-            )
-        self._seen[sample_id] = True
-        self._unread -= 1
+        if not self._seen[sample_id]:
+            if xxh3_64_intdigest(self._bytes(sample_id)) != self._checksums[sample_id]:
+                raise DatasetError(
+                    f"its bytes in the pack {self._pack.path!r} are damaged: pack it again, or copy it again; "
+                    "loader-service pack --verify finds all that are"
+                )
+            self._seen[sample_id] = True
+            self._unread -= 1
+
+    def _check_all(self, ids: NDArray[np.int64]) -> None:
+        """Compare records that were not read before, some of which may be named twice; name one that is damaged."""
+        memory, hashed = self._pack.memory, xxh3_64_intdigest
+        starts = self._offsets[ids]
+        found = [
+            hashed(memory[start:stop])
+            for start, stop in zip(starts.tolist(), (starts + self._nbytes[ids]).tolist(), strict=True)
+        ]
+        sound = np.asarray(found, np.uint64) == self._checksums[ids]
+        self._is_seen[ids[sound]] = True
+        self._unread = len(self._seen) - int(np.count_nonzero(self._is_seen))
+        for sample_id in ids[~sound].tolist():
+            try:
+                self._check(sample_id)
+            except DatasetError as error:
+                raise error_about(sample_id, self._pack.name(sample_id), str(error)) from error
 
     def _bytes(self, sample_id: int) -> memoryview:
         start = int(self._offsets[sample_id])
