@@ -199,7 +199,7 @@ def test_a_pack_of_a_fifth_field_begins_at_a_page_so_that_all_is_aligned(files):
 
 
 def test_names_that_are_no_utf8_are_kept(tmp_path):
-    odd = os.path.join(os.fsencode(tmp_path), b"\xff\xfe.png")
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe.png"
     write_picture(tmp_path / "0.png", gradient(4, 4))
     os.link(tmp_path / "0.png", odd)
     dataset = Dataset.from_files([tmp_path / "0.png", os.fsdecode(odd)], ["é", "ü"])
