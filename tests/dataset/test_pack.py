@@ -190,7 +190,7 @@ def test_what_is_kept_are_the_bytes_of_the_files(files):
     assert form.header + body == (files / "volumes/2.npy").read_bytes()
 
 
-def test_a_pack_of_a_fifth_field_begins_at_a_page_so_that_all_is_aligned(files):
+def test_each_field_and_the_index_begin_at_a_page(files):
     SOURCES["pictures with masks and arrays"](files).pack(files / "all.pack")
     opened = OpenPack(str(files / "all.pack"))
 

@@ -1,7 +1,8 @@
 """A pack: one mapped file with all samples of a source, as `loader-service pack` writes it (packing/format.py).
 
 Fields whose samples are alike are gathered out of the mapping, many rows at once; others are read one by one, and
-pictures are decoded from where they lie. Each record is compared with its checksum when a process reads it first.
+pictures are decoded from where they lie. Each record is compared with its checksum when a process reads it first: that
+takes about as long as gathering it (128 KiB: 14 us beside 17 us, while other work ran), and nothing from then on.
 """
 
 from __future__ import annotations
