@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from loader_service import __version__
-from loader_service.cli import cache, check, demo, explain, preview, scale, schema, start, stats, status, stop
+from loader_service.cli import cache, check, demo, explain, pack, preview, scale, schema, start, stats, status, stop
 from loader_service.protocol.errors import ConfigError, LoaderError, NoDaemon
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-for module in (start, status, scale, stop, check, explain, preview, stats, cache, schema, demo):
+for module in (start, status, scale, stop, check, explain, preview, stats, pack, cache, schema, demo):
     name = module.__name__.rpartition(".")[2]
     app.command(name=name, epilog="\n\n".join(["Examples:", *module.EXAMPLES]))(getattr(module, name))
 

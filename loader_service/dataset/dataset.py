@@ -36,6 +36,7 @@ from loader_service.dataset.given import (
     unique_ids,
 )
 from loader_service.dataset.objects import carry, named_or_carried
+from loader_service.dataset.packing.writer import Packed, write_pack
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.preview.preview import Preview, preview
 from loader_service.dataset.selection.drawn import Balanced, Weighted, check_weights
@@ -51,6 +52,7 @@ from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.joined import Concat, Mix
 from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
+from loader_service.dataset.sources.pack import Pack
 from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.patches import Patches
 from loader_service.dataset.sources.python import Python
@@ -232,6 +234,14 @@ class Dataset:
         return cls._of(
             PairedFiles, fields={field: absolute(where) for field, where in fields.items()}, color=color, masks=masks
         )
+
+    @classmethod
+    def from_pack(cls, path: PathLike) -> Dataset:
+        """Read a pack, one mapped file with all samples of a source: what `loader-service pack` has written.
+
+        Fields, names, labels, class names and the order of samples are those of the source that was packed.
+        """
+        return cls._of(Pack, path=absolute(path))
 
     @classmethod
     def from_arrays(cls, **fields: ArrayLike | PathLike | Ragged | Sequence[ArrayLike]) -> Dataset:
@@ -810,6 +820,27 @@ class Dataset:
         """
         fields = (field,) if isinstance(field, str) else tuple(field)
         return preview(self.declaration, self._table, n=n, epoch=epoch, epochs=epochs, seed=seed, fields=fields)
+
+    def pack(
+        self,
+        path: PathLike,
+        *,
+        decode: bool = False,
+        force: bool = False,
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Packed:
+        """Write all samples of the source into one file, for `from_pack`: transforms and the like are not part of it.
+
+        If it is interrupted, the same call goes on.
+
+        Args:
+            decode: Keep arrays that need no decoding any more, not the bytes of the files.
+            force: Replace the file if it exists; begin anew where the source has changed since it was interrupted.
+            told: Called with the steps that are done, and with all there are: to write each file, and to read it back.
+        Raises:
+            DatasetError: If the source is none that is packed, a file cannot be read, or the pack not be written.
+        """
+        return write_pack(self.declaration.source, self._table, absolute(path), decode=decode, force=force, told=told)
 
     @cached_property
     def plan(self) -> AnyPlan:

@@ -28,6 +28,7 @@ from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.joined import Concat, Mix
 from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles
+from loader_service.dataset.sources.pack import Pack
 from loader_service.dataset.sources.paired_files import PairedFiles
 from loader_service.dataset.sources.patches import Patches
 from loader_service.dataset.sources.python import Python
@@ -50,6 +51,7 @@ AnySource = Annotated[
     | Files
     | Table
     | PairedFiles
+    | Pack
     | Arrays
     | Python
     | Series

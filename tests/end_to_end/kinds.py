@@ -135,6 +135,11 @@ def _masked(folder: Path) -> Dataset:
     return Dataset.from_paired_files(image=folder / "images/*.png", mask=folder / "masks/*_mask.png")
 
 
+def _packed(dataset: Dataset, folder: Path) -> Dataset:
+    dataset.pack(folder / "all.pack")
+    return Dataset.from_pack(folder / "all.pack")
+
+
 class Whole:
     """A user's Sequence, as Keras takes it: batches of different lengths, in another order after each epoch."""
 
@@ -232,6 +237,10 @@ KINDS: dict[str, Kind] = {
     "pictures and their masks": lambda folder: (
         _masked(folder).map("tests.end_to_end.kinds:corner_of_both").shuffle(4).batch(8)
     ),
+    "pictures and their masks, of a pack": lambda folder: (
+        _packed(_masked(folder), folder).map("tests.end_to_end.kinds:corner_of_both").shuffle(4).batch(8)
+    ),
+    "sequences of a pack": lambda folder: _packed(_files(folder), folder).pad("x", most=12).shuffle(5).batch(8),
     "windows": lambda folder: (
         Dataset.from_series(np.arange(150), np.arange(150), length=12, stride=3, offset=12).shuffle(7).batch(8)
     ),

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from loader_service.dataset.sources.contents import Contents, Decoding, FieldFiles
 from loader_service.dataset.sources.image_folder import SUFFIXES, decode_image
 from loader_service.dataset.sources.labels import LABEL, Column, label_columns
 from loader_service.dataset.sources.mask import decode_mask
@@ -65,6 +66,15 @@ class FilesSource(Source):
             return []
         names = PackedStrings(sub_index(index, f"classes.{LABEL if LABEL in fields else fields[0]}"))
         return [names[number].decode(errors="replace") for number in range(len(names))]
+
+    def contents(self, index: Index) -> Contents:
+        """Return the files of each field, and the labels."""
+        files = {}
+        for field in _fields(index, "paths"):
+            path_of = _Paths(self.folder, PackedStrings(sub_index(index, f"paths.{field}")))
+            decoding: Decoding = "mask" if field in self.masks else self.color
+            files[field] = FieldFiles(path_of, index[f"sizes.{field}"], "npy" if path_of.are_npy else decoding)
+        return Contents(files, _labels(index))
 
 
 class Files(FilesSource):
@@ -285,6 +295,11 @@ def _fields(index: Index, part: str) -> list[str]:
     return [key.removeprefix(f"{part}.").removesuffix(".offsets") for key in found]
 
 
+def _labels(index: Index) -> Index:
+    """Return the column of each field of labels."""
+    return sub_index(index, "column")
+
+
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +311,11 @@ class _Paths:
 
     def __len__(self) -> int:
         return len(self._packed)
+
+    @property
+    def are_npy(self) -> bool:
+        """Whether the files hold arrays, not pictures: all are of one kind."""
+        return self(0).lower().endswith(NPY.encode())
 
     def __call__(self, sample_id: int) -> bytes:
         path = self._packed[sample_id]
@@ -326,14 +346,12 @@ class FilesReader:
         decode = partial(decode_image, gray=gray)
         for field in _fields(index, "paths"):
             path_of = _Paths(root, PackedStrings(sub_index(index, f"paths.{field}")))
-            if path_of(0).lower().endswith(NPY.encode()):
+            if path_of.are_npy:
                 self._files[field] = NpyBodies(path_of)
             else:
                 self._files[field] = _Pictures(path_of, decode_mask if field in masks else decode)
             self._length = len(path_of)
-        self._labels = {
-            key.removeprefix("column."): values for key, values in index.items() if key.startswith("column.")
-        }
+        self._labels = _labels(index)
         self._named_by = next(iter(self._files))  # the field whose files samples are called by
         arrays = {field for field, files in self._files.items() if isinstance(files, NpyBodies)}
         self.columns = frozenset(arrays | self._labels.keys())

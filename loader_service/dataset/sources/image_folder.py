@@ -13,6 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from pydantic import Field
 
+from loader_service.dataset.sources.contents import Contents, FieldFiles
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -73,6 +74,12 @@ class ImageFolder(Source):
         names = PackedStrings(sub_index(index, "classes"))
         return [names[number].decode(errors="replace") for number in range(len(names))]
 
+    def contents(self, index: Index) -> Contents:
+        """Return the pictures and their labels."""
+        root, paths = os.fsencode(self.path) + b"/", PackedStrings(sub_index(index, "paths"))
+        pictures = FieldFiles(lambda sample_id: root + paths[sample_id], index["sizes"], self.color)
+        return Contents({"image": pictures}, {"label": index["label"]})
+
 
 def _pictures(folder: str) -> Iterator[tuple[str, int]]:
     with os.scandir(folder) as entries:
@@ -127,13 +134,13 @@ class ImageFolderReader:
         return os.fsdecode(self._root + self._paths[sample_id])
 
 
-def decode_image(encoded: bytes, *, gray: bool) -> np.ndarray:
+def decode_image(encoded: bytes | memoryview, *, gray: bool) -> np.ndarray:
     """Return a picture as uint8 (height, width, 3) RGB, or (height, width, 1).
 
     Raises:
         DatasetError: If the bytes are no picture, or only a part of one.
     """
-    if encoded.startswith(JPEG_MAGIC):
+    if encoded[: len(JPEG_MAGIC)] == JPEG_MAGIC:
         try:
             pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, colorspace="GRAY" if gray else "RGB", strict=True)
         except ValueError as error:
@@ -147,7 +154,7 @@ def decode_image(encoded: bytes, *, gray: bool) -> np.ndarray:
     return decoded[:, :, None] if gray else decoded
 
 
-def _decode_rare_jpeg(encoded: bytes, *, gray: bool, reason: str) -> np.ndarray:
+def _decode_rare_jpeg(encoded: bytes | memoryview, *, gray: bool, reason: str) -> np.ndarray:
     """Decode what libjpeg-turbo cannot turn into RGB (CMYK), and refuse what is damaged."""
     damaged = any(word in reason.lower() for word in ("premature", "corrupt", "truncat", "extraneous", "bogus"))
     decoded = None if damaged else opencv_decode(encoded, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
@@ -156,7 +163,7 @@ def _decode_rare_jpeg(encoded: bytes, *, gray: bool, reason: str) -> np.ndarray:
     return decoded[:, :, None] if gray else decoded
 
 
-def opencv_decode(encoded: bytes, flags: int) -> np.ndarray | None:
+def opencv_decode(encoded: bytes | memoryview, flags: int) -> np.ndarray | None:
     """Return what OpenCV makes of a file, Exif orientation not applied; None if that is nothing."""
     if not encoded:
         return None

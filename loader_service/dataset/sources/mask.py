@@ -20,18 +20,19 @@ BIT_DEPTH, COLOR_TYPE = 24, 25  # places of one byte each
 GREY, PALETTE = 0, 3
 
 
-def decode_mask(encoded: bytes) -> np.ndarray:
+def decode_mask(encoded: bytes | memoryview) -> np.ndarray:
     """Return a mask, (height, width, 1): a palette's indices, or grey levels as they are stored, of 8 or 16 bits.
 
     Raises:
         DatasetError: If the bytes are no picture, or one of colours.
     """
-    if encoded.startswith(JPEG_MAGIC):
+    if encoded[: len(JPEG_MAGIC)] == JPEG_MAGIC:
         return decode_image(encoded, gray=True)
     depth = 8
-    if encoded.startswith(PNG_MAGIC) and len(encoded) > IHDR.stop and encoded[COLOR_TYPE] == PALETTE:
+    is_png = encoded[: len(PNG_MAGIC)] == PNG_MAGIC
+    if is_png and len(encoded) > IHDR.stop and encoded[COLOR_TYPE] == PALETTE:
         depth = encoded[BIT_DEPTH]
-        encoded = _without_palette(encoded)
+        encoded = _without_palette(bytes(encoded))
     decoded = opencv_decode(encoded, cv2.IMREAD_UNCHANGED)
     if decoded is None:
         what = "the file is empty" if not encoded else f"its {len(encoded):,} bytes are no picture that can be decoded"

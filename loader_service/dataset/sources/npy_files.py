@@ -20,6 +20,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.collate import native
+from loader_service.dataset.sources.contents import Contents, FieldFiles
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.ledger import error_about
@@ -64,6 +65,12 @@ class NpyFiles(Source):
     def reader(self, index: Index, table: ReadTable) -> NpyFilesReader:
         """Open the folder."""
         return NpyFilesReader(self.path, index)
+
+    def contents(self, index: Index) -> Contents:
+        """Return the files and their labels."""
+        root, ids = os.fsencode(self.path) + b"/", PackedStrings(sub_index(index, "ids"))
+        files = FieldFiles(lambda sample_id: root + ids[sample_id] + b".npy", index["sizes"], "npy")
+        return Contents({"x": files}, {name: index[name] for name in ("label",) if name in index})
 
 
 def list_ids(folder: str) -> list[str]:

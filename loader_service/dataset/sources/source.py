@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from loader_service.dataset.selection.selection import Everything, Selection
+from loader_service.dataset.sources.contents import Contents
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.spec import Spec
 from loader_service.protocol.tables import TableRef
@@ -92,6 +93,10 @@ class Source(BaseModel):
     def class_names(self, index: Index) -> list[str]:
         """Return the names of the classes that labels count; empty where the source has none."""
         return []
+
+    def contents(self, index: Index) -> Contents | None:
+        """Return the files and columns that its samples consist of; None, if they are made otherwise."""
+        return None
 
     def user_code(self) -> list[UserCode]:
         """Return the user modules whose source belongs to the key."""
