@@ -6,9 +6,8 @@ import json
 
 from rich.console import Console
 
-from loader_service.cli.datasets import ConfigArgument, NameArgument, at_work, chosen
+from loader_service.cli.naming import DatasetArgument, NameArgument, at_work, named_dataset
 from loader_service.cli.options import JsonOption
-from loader_service.dataset.dataset import Dataset
 
 EXAMPLES = (
     "loader-service explain service.toml",
@@ -16,11 +15,11 @@ EXAMPLES = (
 )
 
 
-def explain(config: ConfigArgument, name: NameArgument = None, as_json: JsonOption = False) -> None:
+def explain(where: DatasetArgument, name: NameArgument = None, as_json: JsonOption = False) -> None:
     """Open a dataset, and tell the plan that will run: steps, sizes, order, memory, and what the key is made of."""
-    name, declaration = chosen(config, name)
+    name, dataset, _ = named_dataset(where, name)
     with at_work(f"opening {name}"):
-        told = Dataset(declaration).explain()
+        told = dataset.explain()
     if as_json:
         print(json.dumps({"name": name, **told.plain}))
     else:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from loader_service.config import Settings, load_config
 from loader_service.daemon.__main__ import named_datasets
@@ -41,12 +43,25 @@ def named_dataset(where: str, name: str | None) -> tuple[str, Dataset, Settings]
             raise ConfigError(f"{where!r} is one dataset, so no name is expected behind it, got {name!r}")
         return where, _imported(where), Settings()
     datasets = named_datasets(Path(where))
-    if name is None and len(datasets) == 1:
+    if name is None:
+        if len(datasets) != 1:
+            names = ", ".join(map(repr, sorted(datasets)))
+            told = f"it has several datasets, say which is meant: {names}" if datasets else "it names no datasets"
+            raise ConfigError(f"config {where!r}: {told}")
         (name,) = datasets
-    if name is None or name not in datasets:
-        what = f"there is no dataset {name!r}" if name is not None else "say which of its datasets"
-        raise ConfigError(f"config {where!r}: {what}; {nearest(name or '', datasets)}")
+    if name not in datasets:
+        raise ConfigError(f"config {where!r}: there is no dataset {name!r}; {nearest(name, datasets)}")
     return name, Dataset(datasets[name]), load_config(Path(where))
+
+
+@contextlib.contextmanager
+def at_work(told: str) -> Iterator[None]:
+    """Show that something is going on; users' functions print to stderr, and their errors are told as ours."""
+    with Console(stderr=True).status(told), contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        except Exception as error:
+            raise explained(error) from error
 
 
 def _imported(where: str) -> Dataset:

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from loader_service.cli.datasets import ConfigArgument, NameArgument, at_work, chosen
+from loader_service.cli.naming import DatasetArgument, NameArgument, at_work, named_dataset
 from loader_service.cli.options import JsonOption
-from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.preview.preview import check_output
 from loader_service.dataset.preview.samples import MOST_EPOCHS, MOST_SAMPLES
 
@@ -23,7 +22,7 @@ EXAMPLES = (
 
 
 def preview(
-    config: ConfigArgument,
+    where: DatasetArgument,
     name: NameArgument = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes: .png, .jpg or .webp.")] = Path(
         "preview.png"
@@ -41,9 +40,9 @@ def preview(
 ) -> None:
     """Draw samples of a dataset: each as its source has it, beside what the model gets of it in several epochs."""
     check_output(output)
-    name, declaration = chosen(config, name)
+    name, dataset, _ = named_dataset(where, name)
     with at_work(f"making {n} samples of {name}"):
-        made = Dataset(declaration).preview(n, epoch=epoch, epochs=epochs, seed=seed, field=field or ())
+        made = dataset.preview(n, epoch=epoch, epochs=epochs, seed=seed, field=field or ())
         made.save(output)
     if as_json:
         print(json.dumps({"name": name, "output": str(output.absolute()), **made.sheet.to_plain()}))
