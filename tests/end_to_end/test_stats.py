@@ -115,7 +115,7 @@ def test_several_datasets_need_a_name(folder):
     done = command(folder, "stats", "service.toml")
 
     assert done.returncode == 2
-    assert "say which of its datasets; there are 'pets', 'small'" in done.stderr
+    assert "it has several datasets, say which is meant: 'pets', 'small'" in done.stderr
 
 
 def test_balanced_class_weights_are_those_of_the_labels(tmp_path):
