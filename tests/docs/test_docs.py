@@ -63,20 +63,20 @@ def public_methods(cls):
     return [name for name in vars(cls) if not name.startswith("_")]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_the_code_of_every_page_runs_from_top_to_bottom(readers_folder, nothing_left, address):
     pages = [page for page in PAGES if run_blocks.BLOCK.search(page.read_text())]
     ran = subprocess.run(
-        [sys.executable, run_blocks.__file__, *pages], capture_output=True, text=True, timeout=390, check=False
+        [sys.executable, run_blocks.__file__, *pages], capture_output=True, text=True, timeout=690, check=False
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_every_example_runs(readers_folder, nothing_left, address):
     ran = subprocess.run(
-        [sys.executable, run_examples.__file__, *EXAMPLES], capture_output=True, text=True, timeout=390, check=False
+        [sys.executable, run_examples.__file__, *EXAMPLES], capture_output=True, text=True, timeout=690, check=False
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
