@@ -45,9 +45,13 @@ class UserFunction(BaseModel):
             raise DatasetError(f"{self.name} is {type(function).__name__}, expected a function")
         return function
 
-    @cached_property
+    @property
     def takes_rng(self) -> bool:
         """Whether it wants a generator of random numbers."""
+        return self._takes_rng
+
+    @cached_property
+    def _takes_rng(self) -> bool:
         try:
             return "rng" in inspect.signature(self._call).parameters
         except ValueError:  # a builtin without a signature
@@ -69,7 +73,7 @@ class UserFunction(BaseModel):
         """
         given = nested(fields)
         seed_globals(key, position)
-        if self.takes_rng:
+        if self._takes_rng:
             rng = np.random.Generator(np.random.Philox(key=[key, position]))
             returned = self._call(given, rng=rng)
         else:
