@@ -48,6 +48,7 @@ def test_verify_takes_out_what_is_damaged(kept):
     assert command("verify").returncode == 0
 
 
+@pytest.mark.slow
 def test_clear_deletes_what_is_named_or_all_if_that_is_said(kept):
     assert command("clear").returncode == 2
     wrong = command("clear", kept.name[:-1])

@@ -91,6 +91,7 @@ def test_check_makes_one_row_of_each_dataset_and_starts_nothing(config):
     assert told["summary"] == "image: uint8 (8, 8, 3), label: int64 (), weight: float32 ()"
 
 
+@pytest.mark.slow
 def test_check_all_reads_sequences_and_live_sources_too(tmp_path):
     (tmp_path / "service.toml").write_text(
         """

@@ -176,6 +176,7 @@ def test_as_process_1_of_a_container_it_leaves_no_zombies_of_workers(address):
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_killed_template_is_replaced_with_all_its_workers(start_daemon, augmented):
     daemon = start_daemon("--workers", "2")
     workers = daemon.worker_pids()
@@ -243,6 +244,7 @@ def test_ctrl_c_ends_a_daemon_in_the_foreground_with_exit_status_0(start_daemon,
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_prints_warnings_and_logs_of_workers_reach_the_daemons_log(pictures, user_module):
     user_module(
         "talkative",

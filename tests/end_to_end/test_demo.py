@@ -29,6 +29,7 @@ def scratch(monkeypatch):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_the_demo_trains_twice_draws_its_curves_and_leaves_nothing(scratch):
     ran = subprocess.run(
         [COMMAND, "demo", "--epochs", "2", "--json", "--output", scratch / "curves.png"],

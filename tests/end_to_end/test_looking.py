@@ -63,6 +63,7 @@ def test_explain_tells_the_plan_of_a_named_dataset(config):
     assert f"key         {key}" in ran.stdout
 
 
+@pytest.mark.slow
 def test_explain_prints_json_and_nothing_of_the_users(config, call):
     status, printed, _ = call("explain", config, "pets", "--json")
 
@@ -73,6 +74,7 @@ def test_explain_prints_json_and_nothing_of_the_users(config, call):
     ).explain().plain
 
 
+@pytest.mark.slow
 def test_preview_writes_the_picture_that_python_makes(config, tmp_path):
     output = tmp_path / "pets.png"
     ran = subprocess.run(
@@ -88,6 +90,7 @@ def test_preview_writes_the_picture_that_python_makes(config, tmp_path):
     assert ran.stdout.startswith(f"{output}: 3 samples of pets, ")
 
 
+@pytest.mark.slow
 def test_preview_prints_what_it_shows_as_json(config, tmp_path, call):
     options = ("--n", 2, "--seed", 5, "--field", "image", "--json", "-o", tmp_path / "a.jpg")
 
@@ -100,6 +103,7 @@ def test_preview_prints_what_it_shows_as_json(config, tmp_path, call):
     assert (cell["field"], cell["dtype"], cell["shape"]) == ("image", "uint8", [8, 8, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

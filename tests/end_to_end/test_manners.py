@@ -65,6 +65,7 @@ def test_workers_of_a_private_daemon_are_in_the_session_of_their_trainer(told):
     assert worker["session"] == os.getsid(0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel does not share cores out by session")
 def test_workers_of_a_detached_daemon_stand_back_as_a_session(address):
     told = json.loads(subprocess.check_output([COMMAND, "start", "--workers", "1", "--detach", "--json"], text=True))

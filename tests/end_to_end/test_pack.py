@@ -57,6 +57,7 @@ def test_a_folder_of_pictures_becomes_a_pack_that_workers_read(pictures, tmp_pat
     assert streamed == digest(folder.compute(n) for n in range(folder.batches_per_epoch))
 
 
+@pytest.mark.slow
 def test_what_was_done_is_told_to_machines(arrays, tmp_path):
     told = json.loads(run(arrays, "-o", tmp_path / "a.pack", "--json").stdout)
 
@@ -68,6 +69,7 @@ def test_what_was_done_is_told_to_machines(arrays, tmp_path):
     assert told["fields"] == {"x": "float32 (8, 4), one array"}
 
 
+@pytest.mark.slow
 def test_the_source_of_a_configs_dataset_is_packed_and_a_config_names_packs(arrays, tmp_path):
     lines = [f"arrays/{number:02}.npy,{'odd' if number % 2 else 'even'}" for number in range(20)]
     (tmp_path / "table.csv").write_text("\n".join(["path,kind", *lines]))
@@ -91,6 +93,7 @@ def test_the_source_of_a_configs_dataset_is_packed_and_a_config_names_packs(arra
     assert Dataset.from_pack(tmp_path / "numbers.pack").batch(4).class_names == ["even", "odd"]
 
 
+@pytest.mark.slow
 def test_verify_names_what_is_damaged_and_fails(arrays, tmp_path):
     run(arrays, "-o", tmp_path / "a.pack")
     sound = run("--verify", tmp_path / "a.pack")
@@ -124,6 +127,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "status"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130)])
 def test_the_same_command_goes_on_where_it_was_interrupted(arrays, tmp_path, how, status):
     ran = subprocess.run(
@@ -145,6 +149,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted(arrays, tmp_path, how
     assert (tmp_path / "a.pack").read_bytes() == (tmp_path / "fresh.pack").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_wrong_command_is_told_apart_from_a_pack_that_cannot_be_made(arrays, tmp_path):
     without_output = command(arrays)
     run(arrays, "-o", tmp_path / "a.pack")
@@ -156,6 +161,7 @@ def test_a_wrong_command_is_told_apart_from_a_pack_that_cannot_be_made(arrays, t
     assert run(arrays, "-o", tmp_path / "a.pack", "--force").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error", "told"),
     [

@@ -100,6 +100,7 @@ def test_all_streams_of_a_connection_go_on(start_daemon, augmented, pictures):
         assert [digest(each) for each in batches] == [expected_digest(ds, range(20)) for ds in (augmented, plain)]
 
 
+@pytest.mark.slow
 def test_arrays_from_before_stay_as_they_are_and_do_not_disturb_what_comes_after(start_daemon, augmented):
     daemon = start_daemon("--workers", "2")
     with loader_client.connect() as loader:
@@ -116,6 +117,7 @@ def test_arrays_from_before_stay_as_they_are_and_do_not_disturb_what_comes_after
         assert stream.stats()["copied_batches"] < 8
 
 
+@pytest.mark.slow
 def test_arrays_in_memory_are_handed_over_again(start_daemon):
     x = np.random.default_rng(0).random((400, 50))
     dataset = Dataset.from_arrays(x=x).shuffle(3).batch(16)
@@ -130,6 +132,7 @@ def test_arrays_in_memory_are_handed_over_again(start_daemon):
         assert digest([before, *after]) == expected_digest(dataset, range(25))
 
 
+@pytest.mark.slow
 def test_arrays_that_were_changed_meanwhile_are_refused(start_daemon):
     x = np.zeros((400, 50))
     daemon = start_daemon("--workers", "1")
@@ -145,6 +148,7 @@ def test_arrays_that_were_changed_meanwhile_are_refused(start_daemon):
                 stream.take(n)
 
 
+@pytest.mark.slow
 def test_another_dataset_under_the_same_declaration_is_refused(start_daemon, pictures):
     daemon = start_daemon("--workers", "1")
     with loader_client.connect() as loader:
@@ -174,6 +178,7 @@ def test_one_that_does_not_come_back_in_time_is_an_error(start_daemon, augmented
                     stream.take(n)
 
 
+@pytest.mark.slow
 def test_one_that_was_stopped_is_not_waited_for(start_daemon, augmented):
     daemon = start_daemon("--workers", "1")
     with loader_client.connect() as loader:
@@ -190,6 +195,7 @@ def test_one_that_was_stopped_is_not_waited_for(start_daemon, augmented):
         assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_stream_can_be_opened_while_the_daemon_is_away(start_daemon, augmented):
     daemon = start_daemon("--workers", "1")
     with loader_client.connect() as loader:
@@ -214,6 +220,7 @@ def test_a_loader_can_be_closed_while_its_daemon_is_away(start_daemon, augmented
     assert np.array_equal(kept["image"], augmented.compute(0)["image"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting_for_a_daemon_leaves_a_stream_that_goes_on(start_daemon, augmented):
     daemon = start_daemon("--workers", "1")
     with loader_client.connect() as loader:

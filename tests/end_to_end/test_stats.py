@@ -35,6 +35,7 @@ def folder(pictures):
     return pictures.parent
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds_and_the_command_writes_it(folder):
     expected = Dataset.from_image_folder(folder / "pictures").stats(workers=0)
 
@@ -52,6 +53,7 @@ def test_workers_find_what_one_process_finds_and_the_command_writes_it(folder):
     assert told["fields"]["image"]["mean"] == list(found["image"].mean)
 
 
+@pytest.mark.slow
 def test_a_file_that_was_written_is_what_a_config_normalizes_with(folder, start_daemon):
     assert command(folder, "stats", "service.toml", "pets", "-o", "stats.toml").returncode == 0
     (folder / "service.toml").write_text(CONFIG)
@@ -64,6 +66,7 @@ def test_a_file_that_was_written_is_what_a_config_normalizes_with(folder, start_
     assert pixels.mean(axis=0) == pytest.approx([0, 0, 0], abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_dataset_of_ones_own_module_is_named_by_its_import_path(folder):
     (folder / "mine.py").write_text(
         "import numpy as np\nfrom loader_service import Dataset\nprint('hello')\n"
@@ -81,6 +84,7 @@ def test_a_dataset_of_ones_own_module_is_named_by_its_import_path(folder):
     assert (wrong.returncode, "'mine:nothing' is int, expected a Dataset" in wrong.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_table_is_shown(folder):
     done = command(folder, "stats", "service.toml")
 
@@ -90,6 +94,7 @@ def test_a_table_is_shown(folder):
     assert "image: height: 24 to 28" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -108,6 +113,7 @@ def test_what_was_called_wrongly_is_told_before_anything_is_counted(folder, argu
     assert told in done.stderr
 
 
+@pytest.mark.slow
 def test_several_datasets_need_a_name(folder):
     assert command(folder, "stats", "service.toml", "-o", "stats.toml").returncode == 0
     (folder / "service.toml").write_text(CONFIG)
@@ -118,6 +124,7 @@ def test_several_datasets_need_a_name(folder):
     assert "it has several datasets, say which is meant: 'pets', 'small'" in done.stderr
 
 
+@pytest.mark.slow
 def test_balanced_class_weights_are_those_of_the_labels(tmp_path):
     """For an uneven dataset, each class then weighs the same in an epoch's loss."""
     label = np.repeat([0, 2], [9, 3])

@@ -343,6 +343,7 @@ def test_a_field_that_does_not_exist_is_told_with_those_that_do(augmented):
 SLOW = "import time\ndef slow(sample):\n    time.sleep(0.4)\n    return sample\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_inside_next_leaves_a_stream_that_goes_on(pictures, user_module, tmp_path):
     user_module("slow", SLOW)
     script = """

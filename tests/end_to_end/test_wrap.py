@@ -103,6 +103,7 @@ class Tells(Batches):
         return x, [ones, pids * (i > 0)], weights
 
 
+@pytest.mark.slow
 def test_all_workers_make_batches():
     with loader_client.wrap(Tells(), workers=2) as stream:
         pids = {int(batch["y/1"][0, 0]) for _ in range(5) for batch in stream}
@@ -110,6 +111,7 @@ def test_all_workers_make_batches():
         assert pids - {0} == set(workers_of(stream._owned.address))
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_another_one_in_each_worker_is_found_out_by_two_of_them():
     """It is the same each time that one process makes it: only another process can tell."""
     with pytest.warns(DatasetWarning, match="in each worker, makes another batch"):
@@ -137,6 +139,7 @@ def test_a_resumed_run_goes_on_with_the_same_batches():
         stream.load_state_dict(state)
 
 
+@pytest.mark.slow
 def test_the_object_is_there_again_when_the_daemon_is_killed():
     with loader_client.wrap(Same(), workers=1, seed=7) as stream:
         wanted = [stream.peek(n)["x/noise"].tobytes() for n in range(30)]
@@ -287,6 +290,7 @@ class Dies:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nth", range(4))
 def test_a_worker_that_dies_while_it_opens_one_is_replaced(nth, user_module, tmp_path):
     """Whoever finds out what it looks like makes two; so does the one who says whether it makes the same."""
@@ -318,6 +322,7 @@ def count():
         yield np.int64(number), np.int64(os.getpid())
 
 
+@pytest.mark.slow
 def test_a_generator_runs_in_one_worker_and_begins_anew_when_that_is_killed():
     dataset = Dataset.from_generator("tests.end_to_end.test_wrap:count", samples=40).batch(4)
     with loader_client.connect(workers=2) as loader, loader.stream(dataset, prefetch=2) as stream:
@@ -331,6 +336,7 @@ def test_a_generator_runs_in_one_worker_and_begins_anew_when_that_is_killed():
         assert batch["x"].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_two_streams_over_a_generator_have_one_each():
     dataset = Dataset.from_generator("tests.end_to_end.test_wrap:count", samples=40).batch(4)
     with loader_client.connect(workers=2) as loader:
@@ -418,6 +424,7 @@ def test_a_sequence_cannot_be_cut_into_shards():
         loader.stream(Dataset.from_keras(Same()), shard=(0, 2))
 
 
+@pytest.mark.slow
 def test_the_tutorials_generator_trains_as_it_is(tmp_path):
     """The script is what its readers have: the class in it, and `wrap` around the object. See tutorial.py."""
     ran = subprocess.run([sys.executable, SCRIPT, tmp_path], capture_output=True, text=True, timeout=PATIENCE * 2)

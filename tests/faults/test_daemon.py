@@ -98,6 +98,7 @@ def test_nobody_survives_a_killed_daemon_not_even_who_is_deep_in_c(start_daemon,
         reader.join()
 
 
+@pytest.mark.slow
 def test_a_private_daemons_workers_end_with_a_script_that_is_killed_while_they_are_stopped(tmp_path):
     script = """
 import time
@@ -139,6 +140,7 @@ def test_a_daemon_that_is_killed_while_it_starts_leaves_nobody_and_keeps_no_addr
     subprocess.run([COMMAND, "stop"], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_what_a_killed_daemon_leaves_in_its_folder_is_nothing_to_the_next(start_daemon, address):
     daemon = start_daemon("--workers", "1")
     kill(daemon)

@@ -124,6 +124,7 @@ def test_a_sample_that_always_hangs_is_named_in_the_end(user_module, numbers):
         next(iter(loader.stream(ds)))
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_late_is_made_by_others_and_the_late_rows_never_reach_the_reader(
     configured, user_module, numbers, tmp_path, address
 ):

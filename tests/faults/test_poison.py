@@ -96,6 +96,7 @@ def test_a_sample_that_kills_workers_is_named_with_its_file(poisoned, die):
             list(loader.stream(poisoned(deadly=[17], die=die)))
 
 
+@pytest.mark.slow
 def test_a_row_of_a_shard_is_named_rightly(poisoned):
     """Its rows are counted from the shard's first one."""
     with loader_client.connect(workers=1) as loader:

@@ -43,6 +43,7 @@ def test_a_fit_that_is_killed_again_and_again_trains_what_an_undisturbed_one_tra
     assert len(resume.trained(tmp_path / "undisturbed")) == 18
 
 
+@pytest.mark.slow
 def test_whoever_kills_the_writer_of_backups_leaves_the_last_one_whole(tmp_path):
     """Warnings are errors here: not even one that is passed over."""
     choose, told = random.Random(1), 0

@@ -78,6 +78,7 @@ def test_no_slot_is_lost_over_many_killed_trainers(start_daemon, address, tmp_pa
     assert slots(daemon)["lent"] == 0
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_goes_on_behind_its_last_saved_state(start_daemon, address, tmp_path):
     start_daemon("--workers", "2")
     trainer, steps = Trainer(address, tmp_path / "ledger", "--pace", "0.002"), []
