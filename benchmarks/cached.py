@@ -43,11 +43,12 @@ def empty_folder() -> Iterator[str]:
 class Kept(Train):
     """Photos for training, whose pixels are kept once they are decoded."""
 
-    def kept_in(self, folder: str) -> Any:
+    def kept_in(self, folder: str | None, seed: int = 7) -> Any:
         from loader_service import Dataset
 
-        photos = Dataset.from_image_folder(data.FOLDER / "photos").cache(path=folder)
-        return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=7).batch(self.rows)
+        photos = Dataset.from_image_folder(data.FOLDER / "photos")
+        photos = photos if folder is None else photos.cache(path=folder)
+        return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=seed).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         import cv2
@@ -79,9 +80,9 @@ def opened_anew(work: Kept, *, keeps: bool) -> Epochs:
     import loader_client
 
     with loader_client.connect(workers=WORKERS) as loader:
-        while True:
+        for seed in count():  # another dataset each time: an open one would be read on, with its cache
             with empty_folder() as folder:
-                stream = loader.stream(work.kept_in(folder) if keeps else work.dataset(), prefetch=work.prefetch)
+                stream = loader.stream(work.kept_in(folder if keeps else None, seed), prefetch=work.prefetch)
                 yield (tuple(batch.values()) for batch in stream)
                 stream.close()
 
