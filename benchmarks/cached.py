@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import data
-from benchmarks.arms import Arm, Batch, Case, Epochs, cut, reading
+from benchmarks.arms import Arm, Case, Epochs, cut, reading
 from benchmarks.examiner import Examiner
 from benchmarks.harness import main
-from benchmarks.peers import OURS, ours
+from benchmarks.peers import OURS, bare, ours
 from benchmarks.photos import SIZE, Train, decoded, random_box
-from benchmarks.work import Ids, Work
 
 WORKERS = 2
 
@@ -116,25 +115,12 @@ def in_tensorflow(work: Kept) -> Epochs:
     yield from cut(batches.as_numpy_iterator(), work.samples // work.rows)
 
 
-def in_line(work: Work) -> Epochs:
-    rng = np.random.default_rng(7)
-
-    def batch(ids: Ids) -> Batch:
-        x, y = (np.empty((len(ids), *shape), dtype) for shape, dtype in (work.x, work.y))
-        work.fill(ids, rng, x, y)
-        return x, y
-
-    pixels()
-    for epoch in count():
-        yield map(batch, np.split(work.order(7, epoch), range(work.rows, work.samples, work.rows)))
-
-
 WORK = Kept()
 ARMS = [
     Arm(f"{OURS}, kept", reading(partial(kept, WORK), Examiner(WORK))),
     Arm(f"{OURS}, decoded each time", reading(partial(ours.epochs, WORK), Examiner(WORK))),
     Arm("tf.data, cache() in memory", reading(partial(in_tensorflow, WORK), Examiner(WORK)), "tensorflow"),
-    Arm("one process, pixels in a list", reading(partial(in_line, WORK), Examiner(WORK))),
+    Arm("one process, pixels in a list", reading(partial(bare.in_line, WORK), Examiner(WORK))),
 ]
 FIRST = [
     Arm(f"{OURS}, filling a cache", reading(partial(opened_anew, WORK, keeps=True), Examiner(WORK))),

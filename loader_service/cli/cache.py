@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from loader_service.cli.options import JsonOption
+from loader_service.cli.progress import counting
 from loader_service.dataset.cache.folder import caches_folder, caches_in, clear, read_about, size_of
 from loader_service.dataset.cache.store import DATA, SampleStore
 from loader_service.protocol.errors import ConfigError, DatasetError, nearest
@@ -104,8 +104,7 @@ def _told(folder: Path) -> dict[str, Any]:
 def _verify(folders: list[Path]) -> dict[str, dict[str, Any]]:
     """Compare the checksum of every sample; take out those that are damaged."""
     found: dict[str, dict[str, Any]] = {}
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with counting() as progress:
         for folder in folders:
             told = found[folder.name] = _told(folder)
             if "error" in told:

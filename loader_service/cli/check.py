@@ -16,11 +16,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 import loader_client
 from loader_service.cli.options import JsonOption
+from loader_service.cli.progress import counting
 from loader_service.config import load_config
 from loader_service.daemon.__main__ import named_datasets
 from loader_service.dataset.dataset import Dataset
@@ -52,8 +53,7 @@ def check(
     Exit status 0 if all are sound, 1 if one is not, 2 if the config itself is wrong.
     """
     datasets = _chosen(named_datasets(config), dataset, config)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with counting() as progress:
         found = _scan_each(datasets, config, progress) if every else _open_each(datasets, progress)
     if as_json:
         print(json.dumps(found))

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from loader_client.loader import connect_privately
 from loader_service.cli.naming import DatasetArgument, NameArgument, named_dataset
 from loader_service.cli.options import JsonOption
+from loader_service.cli.progress import counting
 from loader_service.config import read_settings
 from loader_service.dataset.statistics.gather import gather
 from loader_service.dataset.statistics.stats import FieldStats, Numbers, Stats
@@ -64,8 +64,7 @@ def stats(
     open_loader = partial(
         connect_privately, count, memory=settings.memory, task_timeout=settings.task_timeout
     )  # nobody else's: the counting ends with the command
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with counting() as bars:
         bar = bars.add_task(escape(called), total=None)
         found = gather(
             made,

@@ -231,12 +231,7 @@ class Chain:
         """Make a sample as far as it is kept; or after so many transforms."""
         assert self._cached is not None, "called only where something is kept"
         sample = self._read(0, sample_id, 0, frozenset(self._source_spec))
-        for number, transform in enumerate(self._transforms[: self._cached.after if steps is None else steps]):
-            if isinstance(transform, SampleTransform):
-                sample = transform.apply(sample, self._keys.of(0, number), 0)
-            else:
-                sample[transform.field] = transform.apply(np.asarray(sample[transform.field]), NO_DRAWS, None)
-        return sample
+        return self._after(sample, self._cached.after if steps is None else steps, 0, {})
 
     def _refuse_draws(self, after: int) -> None:
         """Refuse a user's code that draws random numbers, if what it makes is to be kept: it would be so for ever."""
@@ -291,13 +286,17 @@ class Chain:
         epoch = 0
         draws = self._draw(epoch, np.asarray([position], np.int64))
         with self._naming(self._first):
-            sample = self._example(epoch, position)
-            for number, transform in enumerate(self._transforms[:steps]):
-                if isinstance(transform, SampleTransform):
-                    sample = transform.apply(sample, self._keys.of(epoch, number), position)
-                else:
-                    name = transform.field
-                    sample[name] = transform.apply(np.asarray(sample[name]), draws[number][0], None)
+            return self._after(self._example(epoch, position), steps, position, draws)
+
+    def _after(self, sample: dict[str, Any], steps: int, position: int, draws: Mapping[int, Any]) -> dict[str, Any]:
+        """Return a sample after `steps` transforms, at a position of epoch 0; steps that draw nothing need no draws."""
+        for number, transform in enumerate(self._transforms[:steps]):
+            if isinstance(transform, SampleTransform):
+                sample = transform.apply(sample, self._keys.of(0, number), position)
+            else:
+                name = transform.field
+                drawn = draws[number][0] if number in draws else NO_DRAWS
+                sample[name] = transform.apply(np.asarray(sample[name]), drawn, None)
         return sample
 
     def _example(self, epoch: int, position: int) -> dict[str, Any]:

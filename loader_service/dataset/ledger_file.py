@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from loader_service.dataset.user_folders import state_folder
 from loader_service.protocol.ledger import BadSample, Ledger
 
 log = logging.getLogger(__name__)
@@ -29,16 +30,9 @@ _SAMPLES = TypeAdapter(list[BadSample])
 def ledger_path(key: str) -> Path:
     """Return the file of a dataset's key.
 
-    Source:
-        XDG Base Directory Specification 0.8: a relative path in $XDG_STATE_HOME is to be ignored.
+    For a user without a folder it is one that cannot be written to, and whoever tries is told so.
     """
-    state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():
-        try:
-            state = Path.home() / ".local" / "state"
-        except RuntimeError:  # a uid without a name and without $HOME, as in containers
-            state = Path("/")  # which it cannot write to, and is told so
-    return state / "loader-service" / "ledgers" / f"{key}.json"
+    return (state_folder() or Path("/")) / "loader-service" / "ledgers" / f"{key}.json"
 
 
 class LedgerFile:

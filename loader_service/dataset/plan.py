@@ -76,6 +76,7 @@ class Plan:
         if declaration.source.live and (steps := declaration.steps_by_number()):
             raise DatasetError(f"{declaration.source.kind}: live samples have no numbers: leave .{steps[0]}() out")
         self.declaration = declaration
+        self._opens_first = index is None
         functions = [step for step in (*declaration.transforms, *declaration.finish) if isinstance(step, UserFunction)]
         for function in functions:
             function.bind(table)
@@ -352,8 +353,11 @@ class Plan:
         return whole + len(short), short
 
     def _count_classes(self) -> list[int]:
-        """Return how many samples each class has, where that is known, and targets still tell it."""
-        if len(self.targets) != 1 or not isinstance(self._rows, Chain):
+        """Return how many samples each class has, where that is known, and targets still tell it.
+
+        Whoever opens a dataset first says so: all others would count for nobody.
+        """
+        if not self._opens_first or len(self.targets) != 1 or not isinstance(self._rows, Chain):
             return []
         (field,) = self.targets
         return class_counts(self.declaration, self._reader, self._selection, field, self._rows.source_spec.get(field))

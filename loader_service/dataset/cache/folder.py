@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from loader_service.dataset.cache.store import DATA, ENTRY, INDEX, SampleStore
+from loader_service.dataset.user_folders import cache_folder
 from loader_service.protocol.errors import DatasetError
 
 FORMAT = 1
@@ -26,15 +27,12 @@ ABOUT = "about.json"
 def caches_folder() -> Path:
     """Return the folder of the user's caches.
 
-    Source:
-        XDG Base Directory Specification 0.8: a relative path in $XDG_CACHE_HOME is to be ignored.
+    Raises:
+        DatasetError: If the user has none.
     """
-    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not caches.is_absolute():
-        try:
-            caches = Path.home() / ".cache"
-        except RuntimeError as error:  # a uid without a name and without $HOME, as in containers
-            raise DatasetError("there is no folder for caches: set HOME, or name one with .cache(path=...)") from error
+    caches = cache_folder()
+    if caches is None:
+        raise DatasetError("there is no folder for caches: set HOME, or name one with .cache(path=...)")
     return caches / "loader-service" / "samples"
 
 

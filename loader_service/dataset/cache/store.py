@@ -78,15 +78,19 @@ class SampleStore:
         """Return a sample, as views of the file; None if it is not there, damaged, or made of other files.
 
         Args:
-            identity: What its files are now; compared when this process first looks at it.
+            identity: What its files are now.
         """
+        found = self.find(sample_id)
+        if found is None or found[2] != identity:
+            return None
+        self._starts[sample_id], self._lengths[sample_id], _ = found
+        return self.recall(sample_id)
+
+    def recall(self, sample_id: int) -> dict[str, Any] | None:
+        """Return a sample that this process has compared before; None if it has not."""
         start = int(self._starts[sample_id])
         if not start:
-            found = self.find(sample_id)
-            if found is None or found[2] != identity:
-                return None
-            start, length, _ = found
-            self._starts[sample_id], self._lengths[sample_id] = start, length
+            return None
         return unpack(self._records[start - 1 : start - 1 + int(self._lengths[sample_id])])
 
     def find(self, sample_id: int) -> tuple[int, int, int] | None:

@@ -359,10 +359,6 @@ class FilesReader:
     def __len__(self) -> int:
         return self._length
 
-    def files_of(self, sample_id: int) -> list[bytes]:
-        """Return the paths of a sample's files."""
-        return [files.path_of(sample_id) for files in self._files.values()]
-
     def describe(self, sample_id: int) -> str:
         """Return the path of a sample's file; of the first field's, where it has several."""
         return os.fsdecode(self._files[self._named_by].path_of(sample_id))

@@ -125,10 +125,6 @@ class ImageFolderReader:
         """Read labels."""
         np.take(self._labels, ids, out=out)
 
-    def files_of(self, sample_id: int) -> list[bytes]:
-        """Return the picture's path."""
-        return [self._root + self._paths[sample_id]]
-
     def describe(self, sample_id: int) -> str:
         """Return the picture's path."""
         return os.fsdecode(self._root + self._paths[sample_id])

@@ -213,10 +213,6 @@ class NpyFilesReader:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def files_of(self, sample_id: int) -> list[bytes]:
-        """Return the path of a sample's file."""
-        return [self._bodies.path_of(sample_id)]
-
     def describe(self, sample_id: int) -> str:
         """Return the path of a sample's file."""
         return os.fsdecode(self._bodies.path_of(sample_id))
