@@ -11,18 +11,17 @@ from pathlib import Path
 
 def state_folder() -> Path | None:
     """Return where state lies between runs; None for a uid without a name and without $HOME, as in containers."""
-    return _folder("XDG_STATE_HOME", ".local/state")
+    return _folder(os.environ.get("XDG_STATE_HOME", ""), ".local/state")
 
 
 def cache_folder() -> Path | None:
     """Return where lies what can be made again; None as above."""
-    return _folder("XDG_CACHE_HOME", ".cache")
+    return _folder(os.environ.get("XDG_CACHE_HOME", ""), ".cache")
 
 
-def _folder(variable: str, usual: str) -> Path | None:
-    named = Path(os.environ.get(variable, ""))
-    if named.is_absolute():
-        return named
+def _folder(named: str, usual: str) -> Path | None:
+    if Path(named).is_absolute():
+        return Path(named)
     try:
         return Path.home() / usual
     except RuntimeError:
