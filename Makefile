@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
 
+# Tests start hundreds of processes: what one has compiled, the next ones read. Some images forbid it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test test-all faults test-containers bench bench-all lock format clean
 
 install: $(READY)
