@@ -60,7 +60,7 @@ def kind_name(kind):
 
 
 def public_methods(cls):
-    return [name for name in vars(cls) if not name.startswith("_")]
+    return [name for name in dir(cls) if not name.startswith("_")]
 
 
 @pytest.mark.timeout(700)
