@@ -6,23 +6,49 @@ Results go to stdout, everything else to stderr. Exit status: 0 all is well, 1 i
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from loader_service import __version__
-from loader_service.cli import cache, check, demo, explain, pack, preview, scale, schema, start, stats, status, stop
+from loader_service.protocol.environment import environment_of_workers, is_environment_of_workers
 from loader_service.protocol.errors import ConfigError, LoaderError, NoDaemon
 
-app = typer.Typer(
-    name="loader-service",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+COMMANDS = (
+    "start",
+    "status",
+    "scale",
+    "stop",
+    "check",
+    "explain",
+    "preview",
+    "stats",
+    "pack",
+    "cache",
+    "schema",
+    "demo",
 )
+
+
+def app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the program with these commands: what the others import takes most of a second."""
+    program = typer.Typer(
+        name="loader-service",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    program.callback()(_options)
+    for name in names:
+        module = import_module(f"loader_service.cli.{name}")
+        program.command(name=name, epilog="\n\n".join(["Examples:", *module.EXAMPLES]))(getattr(module, name))
+    return program
 
 
 def _print_version(wanted: bool) -> None:
@@ -31,13 +57,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-for module in (start, status, scale, stop, check, explain, preview, stats, pack, cache, schema, demo):
-    name = module.__name__.rpartition(".")[2]
-    app.command(name=name, epilog="\n\n".join(["Examples:", *module.EXAMPLES]))(getattr(module, name))
-
-
-@app.callback()
-def options(
+def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
@@ -47,8 +67,12 @@ def options(
 
 def main() -> None:
     """Run one command; errors of ours are a sentence on stderr, not a traceback."""
+    named = sys.argv[1:2]
+    if named == ["start"] and not is_environment_of_workers():
+        # What is loaded from here on is what workers are forked from: begin again as they need it.
+        os.execve(sys.executable, sys.orig_argv, environment_of_workers())
     try:
-        app()
+        app(named if set(named) & set(COMMANDS) else COMMANDS)()
     except NoDaemon as error:
         _tell(error)
         sys.exit(3)

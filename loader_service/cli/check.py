@@ -23,7 +23,7 @@ import loader_client
 from loader_service.cli.options import JsonOption
 from loader_service.cli.progress import counting
 from loader_service.config import load_config
-from loader_service.daemon.__main__ import named_datasets
+from loader_service.dataset.catalog import named_datasets
 from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.plan import Plan

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from loader_service.config import Settings, load_config
-from loader_service.daemon.__main__ import named_datasets
+from loader_service.dataset.catalog import named_datasets
 from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.user_code import NAME, UserCode, explained
 from loader_service.protocol.errors import ConfigError, nearest

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from loader_service.cli.options import JsonOption
-from loader_service.daemon.__main__ import named_datasets
+from loader_service.dataset.catalog import named_datasets
 from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.packing.checking import Damage, Told, find_damage
 from loader_service.dataset.packing.folder import source_of

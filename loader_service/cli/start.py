@@ -11,7 +11,8 @@ from rich.console import Console
 
 from loader_service.cli.options import AddressOption, JsonOption, address_of
 from loader_service.config import Settings, load_config, read_settings, write_settings
-from loader_service.daemon.__main__ import configure_logging, named_datasets, serve
+from loader_service.daemon.serving import configure_logging, serve
+from loader_service.dataset.catalog import named_datasets
 from loader_service.protocol.address import Address, own_folder
 from loader_service.protocol.launch import launch
 

@@ -25,6 +25,7 @@ from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.memory import default_limit
 from loader_service.daemon.router import Router
 from loader_service.daemon.workers import Workers
+from loader_service.pool.engine import Template
 from loader_service.protocol.address import Address, hold
 from loader_service.protocol.errors import DaemonLost, DaemonStopped, LoaderError, ProtocolError
 from loader_service.protocol.messages import FromClient, FromWorker, RowsBegun, ShareTable
@@ -41,10 +42,21 @@ class Daemon:
     """One daemon."""
 
     def __init__(
-        self, address: Address, settings: Settings, datasets: dict[str, dict[str, Any]], *, owner: int | None = None
+        self,
+        address: Address,
+        settings: Settings,
+        datasets: dict[str, dict[str, Any]],
+        *,
+        owner: int | None = None,
+        template: Template | None = None,
     ) -> None:
-        """Serve `datasets` by name; with `owner`, be that process' private daemon."""
+        """Serve `datasets` by name; with `owner`, be that process' private daemon.
+
+        Args:
+            template: What the first workers are forked from; where None, the daemon starts one.
+        """
         self.address = address
+        self._template = template
         self._owner = owner
         self.datasets = datasets  # by name, in plain form
         self.memory_limit = settings.memory or default_limit()
@@ -89,7 +101,13 @@ class Daemon:
             door = Door(self.address, welcome=self._welcome, packet=self._handed_over, gone=self._gone)
             ending.callback(door.close)
             self.workers = Workers(
-                self.address, to_workers, self._tables, self._settings, listener=self.clients, turn=self._turn
+                self.address,
+                to_workers,
+                self._tables,
+                self._settings,
+                template=self._template,
+                listener=self.clients,
+                turn=self._turn,
             )
             ending.callback(self.workers.close)
             self.clients.start(self.workers, door)

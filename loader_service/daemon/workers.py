@@ -21,7 +21,7 @@ from loader_service.daemon.memory import mebibytes
 from loader_service.daemon.openings import LOST, Openings
 from loader_service.daemon.router import Router, Sent
 from loader_service.machine import most_descriptors, private_memory
-from loader_service.pool.engine import Ended, LocalEngine, Started
+from loader_service.pool.engine import Ended, LocalEngine, Started, Template
 from loader_service.pool.roster import Roster, WorkerState
 from loader_service.pool.scheduler import Job, Scheduler
 from loader_service.protocol.address import Address
@@ -117,6 +117,7 @@ class Workers:
         tables: TableStore,
         settings: Settings,
         *,
+        template: Template | None,
         listener: Listener,
         turn: Callable[[], None],
     ) -> None:
@@ -135,7 +136,7 @@ class Workers:
         self._openings = Openings()
         self._served: dict[int, Served] = {}
         self._door: Door
-        self._start_engine()
+        self._start_engine(template)
 
     def start(self, door: Door) -> None:
         """Start the workers; they come in by `door`."""
@@ -375,8 +376,8 @@ class Workers:
             self.scheduler.worker_retired(worker)
             self._loop.call_later(LAST_BREATH, self._engine.kill, worker)
 
-    def _start_engine(self) -> None:
-        self._engine = LocalEngine(self._address)
+    def _start_engine(self, template: Template | None = None) -> None:
+        self._engine = LocalEngine(self._address, template)
         self._loop.add_reader(self._engine.fileno(), self._hear_engine)
 
     def _hear_engine(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loader_service.config import load_config
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.statistics.stats import Stats
 from loader_service.dataset.transforms.values import Normalize
@@ -15,6 +16,15 @@ IN_MEMORY = {  # what a source is given as lists, which a file does not hold
     "npy_files": {"ids", "labels"},
     "files": {"paths", "labels", "classes", "root"},
 }
+
+
+def named_datasets(config: Path) -> dict[str, Declaration]:
+    """Return the datasets of a config file.
+
+    Raises:
+        ConfigError: If something is wrong with it.
+    """
+    return declare_all(load_config(config).datasets, config)
 
 
 def declare_all(datasets: Mapping[str, Any], config: Path) -> dict[str, Declaration]:

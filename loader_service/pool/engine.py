@@ -13,32 +13,13 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Protocol
 
 from loader_service.protocol.address import Address
+from loader_service.protocol.environment import environment_of_workers
 from loader_service.protocol.errors import ProtocolError
 from loader_service.protocol.lifeline import Lifeline, PeerGone
 from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
-
-# One thread for each library, no GPU, no block buffering of prints: what a worker's environment says.
-ENVIRONMENT = {
-    "BLIS_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "POLARS_MAX_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
-    "RAYON_NUM_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-}
-
-# Copies from 1 MiB on go past the caches: a slot is written once, and read by another process. glibc's own threshold,
-# three quarters of the last cache, has each cache line of a slot read before it is overwritten (8 against 14 GB/s).
-DEFAULTS = {"GLIBC_TUNABLES": "glibc.cpu.x86_non_temporal_threshold=0x100000"}
-
 
 STACK_SIGNAL = signal.SIGUSR1  # has a worker write its stack to the daemon's log
 
@@ -59,31 +40,49 @@ class Ended:
     how: str
 
 
+class TemplateProcess(Protocol):
+    """The process that workers are forked from, as its parent holds it: `subprocess.Popen` is one."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Reap it."""
+
+    def kill(self) -> None:
+        """Kill it."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """The template, and the lifeline to it."""
+
+    process: TemplateProcess
+    lifeline: Lifeline
+
+
+def start_template(address: Address) -> Template:
+    """Start a template with exec: it imports everything anew."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "loader_service.pool.template", str(theirs.fileno()), str(address)],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,  # the daemon's own stdout carries its ready line, and nothing else
+            env=environment_of_workers(),
+            start_new_session=os.getsid(0) == os.getpid(),  # to stand back as a session: see template.py
+        )
+    return Template(process, Lifeline(ours))
+
+
 class LocalEngine:
     """Worker processes of this machine.
 
     After `close`, neither the template nor any worker is left.
     """
 
-    def __init__(self, address: Address) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._template = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "loader_service.pool.template",
-                    str(theirs.fileno()),
-                    str(address),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,  # the daemon's own stdout carries its ready line, and nothing else
-                env={**DEFAULTS, **os.environ, **ENVIRONMENT},
-                start_new_session=os.getsid(0) == os.getpid(),  # to stand back as a session: see template.py
-            )
-        self._lifeline = Lifeline(ours)
+    def __init__(self, address: Address, template: Template | None = None) -> None:
+        """Fork workers from `template`; from a new one, where None."""
+        made = template or start_template(address)
+        self._template, self._lifeline = made.process, made.lifeline
         self._handles: dict[int, int] = {}  # worker -> pidfd
         self._asked: set[int] = set()  # workers that were asked for and have not been started yet
 

@@ -1,6 +1,8 @@
 """The process that workers are forked from: imports done, one thread, no socket but its lifeline to the daemon.
 
-    daemon --exec--> template --fork--> worker, worker, ...
+    daemon --fork--> template --fork--> worker, worker, ...
+    daemon --exec--> template                                  where the daemon's environment is not that of workers,
+                                                               or a template has died
 
 A worker is ready some milliseconds after it is asked for, and shares the imported pages with all others. Nothing
 here may start a thread or open a ZeroMQ context, since neither survives a fork. The template reaps its children and
@@ -18,11 +20,13 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from loader_service.pool.worker import die_with_parent, run_worker
+from loader_service.pool.engine import Template
+from loader_service.pool.worker import die_with_parent, name_process, run_worker
 from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, PeerGone
 from loader_service.protocol.messages import StartWorker, WorkerEnded, WorkerStarted
@@ -34,6 +38,7 @@ SESSION_NICENESS = 5  # of a session of workers: a third; more, and other people
 def main(fd: int, address: str) -> None:
     """Fork workers on demand, and report their ends, until the daemon hangs up."""
     die_with_parent()
+    name_process("loader-template")
     stand_back()
     daemon = Lifeline(socket.socket(fileno=fd))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group: the daemon decides
@@ -56,6 +61,58 @@ def main(fd: int, address: str) -> None:
                     workers[_fork(daemon, packet[0].worker, address)] = packet[0].worker
         except PeerGone:
             return  # the workers' own lifelines have ended as well; the kernel kills those that do not look
+
+
+def fork_template(address: Address) -> Template:
+    """Fork a template off a process that has imported everything, and started nothing, as said above."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    leads = os.getsid(0) == os.getpid()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Template(_Forked(pid), Lifeline(ours))
+    try:
+        if leads:
+            os.setsid()  # to stand back as a session
+        _keep_only(theirs.fileno())
+        main(theirs.detach(), str(address))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _keep_only(fd: int) -> None:
+    """Close every descriptor but this one and stderr; prints go where errors go: see `start_template`."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.closerange(3, fd)
+    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+class _Forked:
+    """A child of this process that was forked: as much of `subprocess.Popen` as its parent needs."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Reap it."""
+        handle = os.pidfd_open(self._pid)
+        try:
+            poll = select.poll()  # select() takes no descriptor beyond 1023
+            poll.register(handle, select.POLLIN)
+            if not poll.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired("the template", timeout or 0)
+        finally:
+            os.close(handle)
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def kill(self) -> None:
+        """Kill it."""
+        os.kill(self._pid, signal.SIGKILL)
 
 
 def stand_back() -> None:
@@ -90,7 +147,7 @@ def _fork(daemon: Lifeline, worker: int, address: str) -> int:
         daemon.close()
         os.close(told)
         os.read(go, 1)
-        _run_child(address, template)
+        _run_child(worker, address, template)
     handle = os.pidfd_open(pid)  # before it can be reaped: nobody else can have this pid yet
     try:
         daemon.send(WorkerStarted(worker, pid), handle)
@@ -100,10 +157,11 @@ def _fork(daemon: Lifeline, worker: int, address: str) -> int:
     return pid
 
 
-def _run_child(address: str, template: int) -> NoReturn:
+def _run_child(worker: int, address: str, template: int) -> NoReturn:
     """Be a worker; never return into the template's code."""
     status = 1
     try:
+        name_process(f"loader-worker-{worker}")
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         run_worker(Address.parse(address), template)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loader_service.protocol.address import Address
+from loader_service.protocol.environment import environment_of_workers
 from loader_service.protocol.errors import DaemonLost, error_from_plain
 
 START_PATIENCE = 60.0  # seconds
@@ -44,6 +45,7 @@ def launch(address: Address, options: list[str], *, log: Path | None = None) -> 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env=environment_of_workers(),  # which are forked from it: nothing is imported twice
             cwd=None if log is None else "/",  # one that goes on without us keeps no folder busy
             # Ctrl-C must not reach it; but where the kernel shares cores out by session, a daemon of ours alone is part
             # of our share, and within it its workers stand back.

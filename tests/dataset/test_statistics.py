@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from loader_service import Dataset, Stats
-from loader_service.daemon.__main__ import named_datasets
+from loader_service.dataset.catalog import named_datasets
 from loader_service.dataset.statistics.gather import Once
 from loader_service.dataset.statistics.moments import (
     COUNT,

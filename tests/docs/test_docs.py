@@ -14,12 +14,11 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import loader_client
-from loader_service import Dataset
-from loader_service.cli import app
+from loader_service import Dataset, cli
 from loader_service.config import Config
 from loader_service.dataset.declaration import AnyFinish, AnySelection, AnySource, AnyTransform, Declaration
 from loader_service.dataset.schema import json_schema
-from loader_service.pool.engine import DEFAULTS, ENVIRONMENT
+from loader_service.protocol.environment import DEFAULTS, ENVIRONMENT
 from tests.docs import run_blocks, run_examples
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +27,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-COMMANDS = [command.name for command in app.registered_commands]
+COMMANDS = list(cli.COMMANDS)
 INNER = {
     "declaration",
     "from_dict",
@@ -43,7 +42,8 @@ INNER = {
     "to_dict",
 }  # for those who work on loader-service
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
-CLI = get_command(app)
+APP = cli.app()
+CLI = get_command(APP)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)")
 
 
@@ -106,7 +106,7 @@ def test_every_proof_of_a_guarantee_is_there():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_ends_with_lines_to_copy_that_the_command_takes(command):
-    told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120", "TERMINAL_WIDTH": "120"})
+    told = CliRunner().invoke(APP, [command, "--help"], env={"COLUMNS": "120", "TERMINAL_WIDTH": "120"})
     lines = [line.strip() for line in told.output.partition("Examples:")[2].splitlines() if line.strip()]
 
     assert told.exit_code == 0
@@ -128,7 +128,7 @@ def test_the_help_of_a_command_ends_with_lines_to_copy_that_the_command_takes(co
     ],
 )
 def test_a_misspelt_command_or_option_is_told_with_the_nearest_one(wrong, told):
-    ran = CliRunner().invoke(app, wrong, env={"COLUMNS": "120", "TERMINAL_WIDTH": "120"})
+    ran = CliRunner().invoke(APP, wrong, env={"COLUMNS": "120", "TERMINAL_WIDTH": "120"})
 
     assert ran.exit_code == 2
     assert told in ran.output
@@ -176,7 +176,7 @@ def test_every_environment_variable_is_described(variable):
 
 
 def test_the_schema_in_the_docs_is_the_one_that_the_command_prints():
-    ran = CliRunner().invoke(app, ["schema"])
+    ran = CliRunner().invoke(APP, ["schema"])
 
     assert ran.output == (ROOT / "docs" / "service.schema.json").read_text(), (
         "run `loader-service schema > docs/service.schema.json`"

@@ -8,7 +8,7 @@ import pytest
 import loader_client
 from loader_client import ConfigError, DatasetError
 from loader_service import Dataset
-from loader_service.daemon.__main__ import named_datasets
+from loader_service.dataset.catalog import named_datasets
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest
 
 CONFIG = """

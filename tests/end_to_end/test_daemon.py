@@ -192,6 +192,21 @@ def test_a_killed_template_is_replaced_with_all_its_workers(start_daemon, augmen
     assert not any(map(is_alive, workers))
 
 
+def test_a_private_daemon_forks_its_template_and_starts_another_one_when_that_is_killed(augmented):
+    with loader_client.connect(workers=2) as loader:
+        stream = loader.stream(augmented)
+        batches = [stream.take(n) for n in range(3)]
+        (daemon,) = psutil.Process().children()
+        (template,) = daemon.children()
+        workers = template.children()
+        assert sorted(worker.name() for worker in workers) == ["loader-worker-0", "loader-worker-1"]
+        assert template.cmdline() == daemon.cmdline()  # a fork of the daemon itself
+        template.kill()
+        batches += [stream.take(n) for n in range(3, 20)]
+        assert digest(batches) == expected_digest(augmented, range(20))
+        wait_until(lambda: not any(worker.is_running() for worker in workers), seconds=5)
+
+
 def test_a_sample_that_kills_every_worker_is_an_error_not_a_hang(start_daemon, pictures, user_module):
     user_module(
         "deadly", "import os\ndef die(sample):\n    if sample['label'] == 1:\n        os._exit(7)\n    return sample\n"

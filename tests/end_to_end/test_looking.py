@@ -10,7 +10,7 @@ import pytest
 
 from loader_service import Dataset
 from loader_service.cli import main
-from loader_service.daemon.__main__ import named_datasets
+from loader_service.dataset.catalog import named_datasets
 from tests.end_to_end.conftest import COMMAND, PATIENCE
 
 CONFIG = """

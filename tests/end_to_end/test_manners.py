@@ -9,7 +9,7 @@ import pytest
 
 import loader_client
 from loader_service import Dataset
-from loader_service.pool.engine import ENVIRONMENT
+from loader_service.protocol.environment import ENVIRONMENT
 from tests.end_to_end.conftest import COMMAND
 
 MODULE = """

@@ -24,7 +24,7 @@ def command(*arguments):
 
 def run(*arguments):
     """Run the command in this process."""
-    ran = CliRunner().invoke(app, ["pack", *map(str, arguments)], catch_exceptions=True)
+    ran = CliRunner().invoke(app(), ["pack", *map(str, arguments)], catch_exceptions=True)
     if isinstance(ran.exception, Exception):
         raise ran.exception
     return ran
@@ -86,7 +86,7 @@ def test_the_source_of_a_configs_dataset_is_packed_and_a_config_names_packs(arra
     )
 
     run(tmp_path / "service.toml", "numbers", "-o", tmp_path / "numbers.pack")
-    found = CliRunner().invoke(app, ["check", str(tmp_path / "service.toml"), "--json"])
+    found = CliRunner().invoke(app(), ["check", str(tmp_path / "service.toml"), "--json"])
 
     told = json.loads(found.stdout)
     assert told["packed"]["summary"] == told["numbers"]["summary"]

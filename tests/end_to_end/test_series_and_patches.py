@@ -5,7 +5,7 @@ import pytest
 
 import loader_client
 from loader_service import Dataset
-from loader_service.daemon.__main__ import named_datasets
+from loader_service.dataset.catalog import named_datasets
 
 CONFIG = """
 [datasets.windows]

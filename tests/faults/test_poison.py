@@ -410,4 +410,4 @@ def test_check_all_lists_them_for_people_too(config):
 @pytest.mark.slow
 def test_check_names_the_dataset_that_may_be_meant(config):
     with pytest.raises(ConfigError, match="there is no dataset 'godo'; did you mean 'good'"):
-        CliRunner().invoke(app, ["check", str(config), "--dataset", "godo"], catch_exceptions=False)
+        CliRunner().invoke(app(), ["check", str(config), "--dataset", "godo"], catch_exceptions=False)
