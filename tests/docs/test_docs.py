@@ -69,6 +69,7 @@ def test_the_code_of_every_page_runs_from_top_to_bottom(readers_folder, nothing_
     ran = subprocess.run(
         [sys.executable, run_blocks.__file__, *pages], capture_output=True, text=True, timeout=690, check=False
     )
+    print(ran.stdout)  # what took how long
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
