@@ -15,7 +15,14 @@ from rich.table import Table
 
 from loader_service.cli.options import JsonOption
 from loader_service.cli.progress import counting
-from loader_service.dataset.cache.folder import caches_folder, caches_in, clear, read_about, size_of
+from loader_service.dataset.cache.folder import (
+    caches_folder,
+    caches_in,
+    clear,
+    memory_folder,
+    read_about,
+    size_of,
+)
 from loader_service.dataset.cache.store import DATA, SampleStore
 from loader_service.protocol.errors import ConfigError, DatasetError, nearest
 
@@ -41,7 +48,8 @@ def cache(
         list[str] | None, typer.Argument(help="Names of caches; all of them, to list and verify.", metavar="[NAME]...")
     ] = None,
     path: Annotated[
-        Path | None, typer.Option("--path", help="Folder in which they lie: that of .cache(path=...).")
+        Path | None,
+        typer.Option("--path", help="Folder in which they lie, as in .cache(path=...). Unset: yours, and memory."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Clear all of them.")] = False,
     as_json: JsonOption = False,
@@ -51,8 +59,8 @@ def cache(
     Samples that are found to be damaged are taken out, and made again when they are wanted. Exit status 1 if there
     were any.
     """
-    root = caches_folder() if path is None else path
-    folders = _chosen(root, names or [])
+    roots = [caches_folder(), memory_folder()] if path is None else [path]
+    folders = _chosen(roots, names or [])
     console = Console(highlight=False)
     if action is Action.CLEAR:
         if not names and not every:
@@ -70,17 +78,19 @@ def cache(
     if as_json:
         print(json.dumps(found))
     else:
-        _show(found, root, console)
+        _show(found, roots, console)
     if any(told.get("damaged") or "error" in told for told in found.values()):
         raise typer.Exit(1)
 
 
-def _chosen(root: Path, names: list[str]) -> list[Path]:
-    folders = {folder.name: folder for folder in caches_in(root)}
+def _chosen(roots: list[Path], names: list[str]) -> list[Path]:
+    folders = [folder for root in roots for folder in caches_in(root)]
+    known = {folder.name for folder in folders}
     for name in names:
-        if name not in folders:
-            raise ConfigError(f"there is no cache {name!r} in {str(root)!r}; {nearest(name, folders)}")
-    return [folders[name] for name in names] if names else list(folders.values())
+        if name not in known:
+            where = " or ".join(map(repr, map(str, roots)))
+            raise ConfigError(f"there is no cache {name!r} in {where}; {nearest(name, known)}")
+    return [folder for folder in folders if not names or folder.name in names]
 
 
 def _told(folder: Path) -> dict[str, Any]:
@@ -121,9 +131,10 @@ def _verify(folders: list[Path]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _show(found: dict[str, dict[str, Any]], root: Path, console: Console) -> None:
+def _show(found: dict[str, dict[str, Any]], roots: list[Path], console: Console) -> None:
+    where = escape(" and ".join(map(str, roots)))
     if not found:
-        console.print(f"there are no caches in {escape(str(root))}")
+        console.print(f"there are no caches in {where}")
         return
     table = Table("cache", "samples", "size", "of", "last written")
     for name, told in found.items():
@@ -136,4 +147,4 @@ def _show(found: dict[str, dict[str, Any]], root: Path, console: Console) -> Non
         size = f"{told['nbytes'] / 2**20:,.1f} MiB"
         table.add_row(name, f"{told['samples']:,} of {told['of']:,}{damaged}", size, escape(what), when)
     console.print(table)
-    console.print(f"in {escape(str(root))}")
+    console.print(f"in {where}")

@@ -46,7 +46,7 @@ class Dataset(Sources, Transforms, Selections, Batches):
     {'x': (2, 8, 8, 1), 'y': (2,)}
     """
 
-    def cache(self, most: int | str | None = None, *, path: PathLike | None = None) -> Self:
+    def cache(self, most: int | str | None = None, *, path: PathLike | None = None, in_memory: bool = False) -> Self:
         """Keep what the steps so far make of each sample: for further epochs, runs and trainers.
 
         Samples are kept on the disk, where all workers map them. They are found again by the hash of the source, its
@@ -55,8 +55,10 @@ class Dataset(Sources, Transforms, Selections, Batches):
 
         Args:
             most: Bytes that it may take, as in "20 GiB". What comes first stays; the rest is made anew each time. Where
-                None, half of what the disk has left.
+                None, half of what the disk, or memory, has left.
             path: Folder in which it lies; that of the user's caches where None: see `loader-service cache`.
+            in_memory: Keep them in shared memory, and write nothing to a disk. They are there for further runs as well,
+                until they are cleared or the machine ends.
         Raises:
             DatasetError: If a step before is random, or the source is read live.
         """
@@ -65,7 +67,7 @@ class Dataset(Sources, Transforms, Selections, Batches):
         if self.declaration.finish:
             raise DatasetError(f"cache: it keeps samples, so say it before {self.declaration.finish[0].kind}")
         where = None if path is None else absolute(path)
-        made = checked(Cache, after=len(self.declaration.transforms), most=most, path=where)
+        made = checked(Cache, after=len(self.declaration.transforms), most=most, path=where, in_memory=in_memory)
         plain = {**vars(self.declaration), "cache": made}
         return replace(self, declaration=checked(Declaration, **plain))
 

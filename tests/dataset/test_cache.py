@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from loader_service import Dataset
+from loader_service.dataset.cache import folder
 from loader_service.dataset.cache.folder import FORMAT, caches_in, size_of
 from loader_service.dataset.cache.record import pack, unpack
 from loader_service.dataset.schema import json_schema
@@ -33,6 +34,7 @@ PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # prctl(2), capabilities(7)
 def caches(tmp_path, monkeypatch):
     """The folder of the user's caches: the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setattr(folder, "memory_folder", lambda: tmp_path / "in memory")
     return tmp_path / "caches" / "loader-service" / "samples"
 
 
@@ -185,6 +187,22 @@ def read_by_a_process(photos, limit):
     return ran.stdout.strip()
 
 
+def test_samples_may_be_kept_in_memory_where_nobody_else_looks(photos, caches, tmp_path):
+    kept, plain = decoded(photos, in_memory=True)
+
+    assert epochs(kept, 0, 1) == epochs(plain, 0, 1)
+    (cache,) = caches_in(tmp_path / "in memory")
+    assert size_of(cache).samples == SAMPLES
+    assert cache.parent.stat().st_mode & 0o777 == 0o700
+    assert not caches.exists()
+
+
+def test_memory_for_a_cache_is_what_both_shared_memory_and_the_machine_have_left():
+    shared = os.statvfs("/dev/shm")
+
+    assert 0 < folder.memory_left() <= shared.f_bavail * shared.f_frsize
+
+
 def test_a_full_disk_costs_nothing_but_samples_that_are_made_again(photos, caches):
     """A limit on the size of files is as good: a write ends in the middle, and the next one fails."""
     cached, plain = decoded(photos)
@@ -218,6 +236,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(photos, caches):
         (lambda d: d.map("draws:by_rng").cache().batch(4), "cache: map: 'draws:by_rng' draws random numbers"),
         (lambda d: d.map("draws:globally").cache().batch(4), "cache: map: 'draws:globally' draws random numbers"),
         (lambda d: d.cache().cache(), "there is one already"),
+        (lambda d: d.cache(path="kept", in_memory=True), "say either"),
         (lambda d: d.cache(most="many"), "'many' is no size"),
         (lambda d: d.cache(most=5), "greater than or equal to 1048576"),
         (lambda d: Dataset.from_keras("draws:nothing").cache(), "keras is read whole batches"),

@@ -1,6 +1,7 @@
 """Where caches lie: one folder each, named by the hash of all that its samples depend on.
 
     $XDG_CACHE_HOME/loader-service/samples/ADDRESS/   about.json  index  data
+    /dev/shm/loader-service-UID/memory-ADDRESS/       the same, in memory only
 
 A cache comes into being with one rename, whole and empty: whoever comes second takes what is there.
 """
@@ -18,9 +19,11 @@ from typing import Any
 
 from loader_service.dataset.cache.store import DATA, ENTRY, INDEX, SampleStore
 from loader_service.dataset.user_folders import cache_folder
+from loader_service.machine import available_memory
 from loader_service.protocol.errors import DatasetError
 
 FORMAT = 1
+MEMORY = Path("/dev/shm")
 ABOUT = "about.json"
 
 
@@ -34,6 +37,34 @@ def caches_folder() -> Path:
     if caches is None:
         raise DatasetError("there is no folder for caches: set HOME, or name one with .cache(path=...)")
     return caches / "loader-service" / "samples"
+
+
+def memory_folder() -> Path:
+    """Return the folder of those of the user's caches that lie in memory."""
+    return MEMORY / f"loader-service-{os.getuid()}"
+
+
+def own_memory_folder() -> Path:
+    """Return it; make it, if it is not there: no other user can look into it.
+
+    Raises:
+        DatasetError: If it cannot be made, or somebody else has made it.
+    """
+    folder = memory_folder()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise DatasetError(f"no cache can be made in {str(folder)!r}: {error.strerror}") from error
+    if owner != os.getuid():
+        raise DatasetError(f"the folder {str(folder)!r} belongs to uid {owner}, not to you: keep samples on a disk")
+    return folder
+
+
+def memory_left() -> int:
+    """Return the bytes of memory that are free for files: /dev/shm has a bound of its own."""
+    shared = os.statvfs(MEMORY)
+    return min(shared.f_bavail * shared.f_frsize, available_memory())
 
 
 def open_store(root: Path, address: str, about: dict[str, Any], samples: int, most: int | None) -> SampleStore:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from loader_service.dataset.cache.folder import caches_folder, open_store
+from loader_service.dataset.cache.folder import caches_folder, memory_left, open_store, own_memory_folder
 from loader_service.dataset.cache.store import SampleStore
 from loader_service.dataset.sources.contents import Contents
 from loader_service.dataset.sources.source import Index, Reader
@@ -60,6 +60,11 @@ def open_cached(declaration: Declaration, index: Index, reader: Reader) -> Cache
         return None
     content = {name: TableRef.of(array).table for name, array in index.items() if not name.startswith(CHOSEN)}
     address, about = declaration.cache_address(content)
-    root = caches_folder() if cache.path is None else Path(cache.path)
-    store = open_store(root, address, about, len(reader), cache.most)
+    most = cache.most
+    if cache.in_memory:
+        root, address = own_memory_folder(), f"memory-{address}"
+        most = memory_left() // 2 if most is None else most
+    else:
+        root = caches_folder() if cache.path is None else Path(cache.path)
+    store = open_store(root, address, about, len(reader), most)
     return CachedSamples(cache.after, store, declaration.source.contents(index))
