@@ -1,10 +1,12 @@
-"""What does it save to keep decoded photos, and what does keeping them cost?
+"""What does it save to keep what is decoded, or packed, and what does keeping it cost?
 
 The photos of photos.py, for training, with `.cache()` behind the decoder: 2,000 pictures of 500 x 375 are a gigabyte of
 pixels. Every arm has the page cache warm, and has seen each photo once before it is timed. tf.data keeps them in memory
 (`cache()`), and one process in line in a list, which is the fewest calls that can be.
 
 The second case is the first epoch: each epoch opens the dataset anew, and fills a cache that is empty; or has none.
+The third are the volumes of volumes.py out of a pack, where FFCV reads a file of its own, and one process maps them as
+one array and gathers rows in line.
 """
 
 from __future__ import annotations
@@ -23,10 +25,16 @@ from benchmarks import data
 from benchmarks.arms import Arm, Case, Epochs, cut, reading
 from benchmarks.examiner import Examiner
 from benchmarks.harness import main
-from benchmarks.peers import OURS, bare, ours
-from benchmarks.photos import SIZE, Train, decoded, random_box
+from benchmarks.peers import OURS, bare, ffcv_loader, ours
+from benchmarks.photos import LABELS, SIZE, Train, decoded, random_box
+from benchmarks.volumes import HOT, Packed, packed
+from benchmarks.volumes import LABELS as VOLUME_LABELS
 
 WORKERS = 2
+QUARTER = 2000 * 500 * 375 * 3 // 4  # bytes: of all pixels
+VOLUMES = data.FOLDER / "volumes.pack"
+BETON = data.FOLDER / "volumes.beton"  # FFCV's files are called so
+PIXELS = data.FOLDER / "photos.beton"
 
 
 @contextlib.contextmanager
@@ -42,11 +50,11 @@ def empty_folder() -> Iterator[str]:
 class Kept(Train):
     """Photos for training, whose pixels are kept once they are decoded."""
 
-    def kept_in(self, folder: str | None, seed: int = 7) -> Any:
+    def kept_in(self, folder: str | None, seed: int = 7, most: int | None = None) -> Any:
         from loader_service import Dataset
 
         photos = Dataset.from_image_folder(data.FOLDER / "photos")
-        photos = photos if folder is None else photos.cache(path=folder)
+        photos = photos if folder is None else photos.cache(most, path=folder)
         return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=seed).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
@@ -66,11 +74,11 @@ def pixels() -> list[np.ndarray]:
     return [decoded(i) for i in range(data.PHOTOS)]
 
 
-def kept(work: Kept) -> Epochs:
+def kept(work: Kept, most: int | None = None) -> Epochs:
     import loader_client
 
     with empty_folder() as folder, loader_client.connect(workers=WORKERS) as loader:
-        stream = loader.stream(work.kept_in(folder), prefetch=work.prefetch)
+        stream = loader.stream(work.kept_in(folder, most=most), prefetch=work.prefetch)
         while True:
             yield (tuple(batch.values()) for batch in stream)
 
@@ -115,10 +123,48 @@ def in_tensorflow(work: Kept) -> Epochs:
     yield from cut(batches.as_numpy_iterator(), work.samples // work.rows)
 
 
+def in_ffcv(work: Kept) -> Epochs:
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
+    from ffcv.transforms import RandomHorizontalFlip
+
+    if not PIXELS.exists():
+        fields = {"x": RGBImageField(write_mode="raw"), "y": IntField()}
+        ffcv_loader.write(PIXELS, work, fields, lambda i: (pixels()[i], int(LABELS[i])))
+    crop = RandomResizedCropRGBImageDecoder((SIZE, SIZE), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+    yield from ffcv_loader.epochs(work, PIXELS, {"x": [crop, RandomHorizontalFlip()], "y": [IntDecoder()]})
+
+
+class FromPack(Packed):
+    """Volumes, as `loader-service pack` has written them."""
+
+    def dataset(self) -> Any:
+        from loader_service import Dataset
+
+        if not VOLUMES.exists():
+            ids = [f"id-{number}" for number in range(data.VOLUMES)]
+            Dataset.from_npy_files(data.FOLDER / "volumes", ids, VOLUME_LABELS.tolist()).pack(VOLUMES)
+        return Dataset.from_pack(VOLUMES).one_hot("label", data.CLASSES).shuffle(seed=7).batch(self.rows)
+
+
+def volumes_in_ffcv(work: Packed) -> Epochs:
+    from ffcv.fields import NDArrayField
+    from ffcv.fields.decoders import NDArrayDecoder
+
+    if not BETON.exists():
+        fields = {
+            name: NDArrayField(np.dtype(dtype), shape) for name, (shape, dtype) in {"x": work.x, "y": work.y}.items()
+        }
+        ffcv_loader.write(BETON, work, fields, lambda i: (packed()[i], HOT[VOLUME_LABELS[i]]))
+    yield from ffcv_loader.epochs(work, BETON, {"x": [NDArrayDecoder()], "y": [NDArrayDecoder()]})
+
+
 WORK = Kept()
 ARMS = [
     Arm(f"{OURS}, kept", reading(partial(kept, WORK), Examiner(WORK))),
     Arm(f"{OURS}, decoded each time", reading(partial(ours.epochs, WORK), Examiner(WORK))),
+    Arm(f"{OURS}, a quarter kept", reading(partial(kept, WORK, QUARTER), Examiner(WORK))),
+    Arm("FFCV, raw pixels, 2 threads", reading(partial(in_ffcv, WORK), Examiner(WORK)), "ffcv"),
     Arm("tf.data, cache() in memory", reading(partial(in_tensorflow, WORK), Examiner(WORK)), "tensorflow"),
     Arm("one process, pixels in a list", reading(partial(bare.in_line, WORK), Examiner(WORK))),
 ]
@@ -126,9 +172,18 @@ FIRST = [
     Arm(f"{OURS}, filling a cache", reading(partial(opened_anew, WORK, keeps=True), Examiner(WORK))),
     Arm(f"{OURS}, none", reading(partial(opened_anew, WORK, keeps=False), Examiner(WORK))),
 ]
+PACK = FromPack()
+PACKED = [
+    Arm(f"{OURS}, from a pack", reading(partial(ours.epochs, PACK), Examiner(PACK))),
+    Arm(f"{OURS}, from one mapped array", reading(partial(ours.epochs, Packed()), Examiner(PACK))),
+    Arm("FFCV, 2 threads", reading(partial(volumes_in_ffcv, PACK), Examiner(PACK)), "ffcv"),
+    Arm("one process, one mapped array, in line", reading(partial(bare.in_line, PACK), Examiner(PACK))),
+    Arm("floor: 2 bare processes, nobody reads", bare.floor(PACK)),
+]
 CASES = [
     Case("photos, kept", WORK.nbytes, WORK.rows, ARMS, prepare=data.make_photos),
     Case("photos, first epoch", WORK.nbytes, WORK.rows, FIRST, prepare=data.make_photos),
+    Case("volumes, packed", PACK.nbytes, PACK.rows, PACKED, prepare=data.make_volumes),
 ]
 
 if __name__ == "__main__":

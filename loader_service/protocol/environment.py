@@ -20,9 +20,10 @@ ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
 }
 
-# Copies from 1 MiB on go past the caches: a slot is written once, and read by another process. glibc's own threshold,
-# three quarters of the last cache, has each cache line of a slot read before it is overwritten (8 against 14 GB/s).
-DEFAULTS = {"GLIBC_TUNABLES": "glibc.cpu.x86_non_temporal_threshold=0x100000"}
+# Copies from 128 KiB on go past the caches: a slot is written once, and read by another process. glibc's own threshold,
+# three quarters of the last cache, has each cache line of a slot read before it is overwritten: to gather a row of
+# 128 KiB into a slot takes 24 us of a core then, and 16 us past the caches.
+DEFAULTS = {"GLIBC_TUNABLES": "glibc.cpu.x86_non_temporal_threshold=0x20000"}
 
 
 def environment_of_workers() -> dict[str, str]:
