@@ -60,6 +60,8 @@ def cache(
     were any.
     """
     roots = [caches_folder(), memory_folder()] if path is None else [path]
+    if path is not None and not path.is_dir():
+        raise ConfigError(f"--path {str(path)!r} is no folder")
     folders = _chosen(roots, names or [])
     console = Console(highlight=False)
     if action is Action.CLEAR:

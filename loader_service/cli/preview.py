@@ -48,4 +48,4 @@ def preview(
         print(json.dumps({"name": name, "output": str(output.absolute()), **made.sheet.to_plain()}))
     else:
         height, width = made.picture.shape[:2]
-        Console(highlight=False).print(f"{output}: {n} samples of {name}, {width} x {height} pixels", soft_wrap=True)
+        Console(highlight=False).print(f"{output}: {made.sheet.title}, {width} x {height} pixels", soft_wrap=True)

@@ -86,6 +86,8 @@ def _absolute_step(step: Any, base: Path) -> Any:
         return {**step, "function": _user_code(step["function"], base)}
     if isinstance(step, dict) and isinstance(step.get("weights"), str):
         return {**step, "weights": _absolute(step["weights"], base)}
+    if isinstance(step, dict) and step.get("kind") == "cache" and "path" in step:
+        return {**step, "path": _absolute(step["path"], base)}
     if isinstance(step, dict) and step.get("kind") == "normalize" and isinstance(step.get("stats"), str):
         return _with_scale(step, base)
     return step

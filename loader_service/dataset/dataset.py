@@ -167,13 +167,13 @@ class Dataset(Sources, Transforms, Selections, Batches):
         """Draw samples, as they are and as the model gets them: a notebook shows the result, `save(path)` writes it.
 
         Args:
-            n: Samples: the first of the epoch.
+            n: Samples: the first of the epoch, or all, where there are fewer.
             epoch: Whose order, and whose random numbers, are shown first.
             epochs: How many epochs' random numbers are shown.
             seed: In place of the dataset's own, for another order and other random numbers.
             field: What to draw, a field or several; all that can be drawn, where nothing is said.
         Raises:
-            DatasetError: If there are fewer samples, nothing to draw, or a sample cannot be made; it is named.
+            DatasetError: If there is nothing to draw, or a sample cannot be made; it is named.
         """
         fields = (field,) if isinstance(field, str) else tuple(field)
         return preview(self.declaration, self._table, n=n, epoch=epoch, epochs=epochs, seed=seed, fields=fields)

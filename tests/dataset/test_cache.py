@@ -21,6 +21,7 @@ from loader_service import Dataset
 from loader_service.dataset.cache import folder
 from loader_service.dataset.cache.folder import FORMAT, caches_in, size_of
 from loader_service.dataset.cache.record import pack, unpack
+from loader_service.dataset.catalog import named_datasets
 from loader_service.dataset.schema import json_schema
 from loader_service.protocol.errors import DatasetError, SampleError
 from tests.end_to_end.conftest import digest
@@ -279,6 +280,16 @@ def test_in_a_config_it_stands_among_the_transforms(photos, tmp_path):
     assert Dataset.from_dict(dataset.to_dict()).declaration == dataset.declaration
     with pytest.raises(DatasetError, match="two caches"):
         Dataset.from_dict({**plain, "transforms": [*steps, {"kind": "cache"}]})
+
+
+def test_its_folder_is_beside_the_config(photos, tmp_path):
+    config = tmp_path / "service.toml"
+    config.write_text(
+        '[datasets.photos]\nsource = { kind = "image_folder", path = "photos" }\nbatch = { size = 4 }\n'
+        'transforms = [{ kind = "cache", path = "kept" }, { kind = "resize", height = 5, width = 5 }]\n'
+    )
+
+    assert named_datasets(config)["photos"].cache.path == str(tmp_path / "kept")
 
 
 def test_a_damaged_sample_is_named_and_nothing_of_it_is_kept(photos, caches):

@@ -51,6 +51,7 @@ def test_verify_takes_out_what_is_damaged(kept):
 @pytest.mark.slow
 def test_clear_deletes_what_is_named_or_all_if_that_is_said(kept):
     assert command("clear").returncode == 2
+    assert "is no folder" in command("list", "--path", __file__).stderr
     wrong = command("clear", kept.name[:-1])
     assert wrong.returncode == 2
     assert kept.name in wrong.stderr.replace("\n", "")

@@ -112,11 +112,12 @@ def preview(
     """Make the contact sheet of a dataset.
 
     Args:
+        n: Samples, or as many as there are.
         seed: Of another order, and of other random numbers, than the dataset's.
         fields: To draw; where there are none, all that can be.
         name: What the dataset is called.
     Raises:
-        DatasetError: If there are fewer samples, nothing to draw, or a sample cannot be made.
+        DatasetError: If there is nothing to draw, or a sample cannot be made.
     """
     check_numbers(n, epoch, epochs)
     source, samples = declaration.source, None
@@ -128,16 +129,17 @@ def preview(
     if declaration.batch is None and not source.whole:
         declaration = declaration.model_copy(update={"batch": Batch(size=1)})
     plan = open_plan(declaration, table)
+    drawn = subjects(plan, n, epoch, epochs)
     context = Context(
-        title=_title(name, plan, samples or plan.samples, n),
+        title=_title(name, plan, samples or plan.samples, len(drawn)),
         classes=plan.class_names,
         targets=plan.info.targets,
         masks=tuple(getattr(source, "masks", ())),
         series=isinstance(source, Series),
         wanted=fields,
-        notes=_notes(declaration, n),
+        notes=_notes(declaration, len(drawn)),
     )
-    return Preview(lay_out(subjects(plan, n, epoch, epochs), context))
+    return Preview(lay_out(drawn, context))
 
 
 def _reseeded(declaration: Declaration, seed: int) -> Declaration:
