@@ -16,7 +16,6 @@ from loader_client.supply import InlineSupply, SharedSupply, Supply
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import DatasetError, DatasetWarning, NoDaemon, StreamClosed
 from loader_service.protocol.messages import MOST_BATCHES, MOST_PREFETCH, MOST_WORKERS
-from loader_service.protocol.prefetch import DEFAULT_PREFETCH
 from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.tables import carried_in
 
@@ -113,7 +112,7 @@ class Loader:
     def stream(
         self,
         dataset: Dataset | str,
-        prefetch: int = DEFAULT_PREFETCH,
+        prefetch: int | None = None,
         *,
         shard: tuple[int, int] | None = None,
         start: int | Literal["latest"] = 0,
@@ -121,7 +120,7 @@ class Loader:
         """Open a stream over a dataset, or over the one that the daemon's config serves under that name.
 
         Args:
-            prefetch: Batches that are asked for ahead.
+            prefetch: Batches that are asked for ahead; where None, 8, or as many as lie in 32 MiB, up to 64.
             shard: (rank, count), where `count` trainers work on one model: the stream hands out an equal part of the
                 rows of every batch. All shards have the same number of steps.
             start: The first batch, counted from 0 over all epochs; "latest" joins the foremost stream of the same
@@ -134,7 +133,7 @@ class Loader:
         """
         if self._closed:
             raise StreamClosed("the connection was closed: connect again")
-        if not _is_whole(prefetch, 1, MOST_PREFETCH):
+        if prefetch is not None and not _is_whole(prefetch, 1, MOST_PREFETCH):
             raise ValueError(f"prefetch is {prefetch!r}, expected a number of batches from 1 to {MOST_PREFETCH:,}")
         if not isinstance(dataset, str) and not hasattr(dataset, "to_dict"):
             raise ValueError(f"dataset is {dataset!r}, expected a Dataset, or a name that the daemon serves")
@@ -149,7 +148,7 @@ class Loader:
                 raise DatasetError(f"{dataset!r}: names are served by a daemon; workers=0 needs the Dataset itself")
             supply: Supply = InlineSupply(dataset, part)
         else:
-            supply = SharedSupply(self._channel, dataset, prefetch, part)
+            supply = SharedSupply(self._channel, dataset, prefetch or 0, part)
         for told in supply.doubts:
             warnings.warn(told, DatasetWarning, stacklevel=2)
         stream = Stream(supply)

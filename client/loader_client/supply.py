@@ -69,6 +69,8 @@ class SharedSupply:
     def __init__(self, channel: Channel, dataset: Any, prefetch: int, shard: Shard) -> None:
         """Open a stream.
 
+        Args:
+            prefetch: Batches to ask for ahead; 0 leaves it to the daemon, which knows how large they are.
         Raises:
             DatasetError: If the dataset cannot be opened; the worker's own words.
             NotEnoughMemory: If two slots do not fit.

@@ -6,7 +6,6 @@ from typing import Any
 
 from loader_client.loader import connect, connect_privately
 from loader_client.stream import Stream
-from loader_service.protocol.prefetch import DEFAULT_PREFETCH
 
 
 def wrap(
@@ -14,7 +13,7 @@ def wrap(
     workers: int | None = None,
     *,
     seed: int = 0,
-    prefetch: int = DEFAULT_PREFETCH,
+    prefetch: int | None = None,
     memory: str | int | None = None,
     task_timeout: float | None = None,
 ) -> Stream:
@@ -27,7 +26,7 @@ def wrap(
         sequence: The object; or the import path of a function that makes it, "my_classes:make_training".
         workers: Processes; one for each core but one where None. 0 runs everything in this process.
         seed: Of all that is random in it: `random`, `numpy.random`, and generators in its attributes.
-        prefetch: Batches that are asked for ahead.
+        prefetch: Batches that are asked for ahead; where None, as `Loader.stream` chooses.
         memory: As in `connect`.
         task_timeout: Seconds that one batch may take.
     Warns:

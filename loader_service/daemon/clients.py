@@ -46,7 +46,7 @@ from loader_service.protocol.messages import (
     Stop,
     StreamFailed,
 )
-from loader_service.protocol.prefetch import slots_of
+from loader_service.protocol.prefetch import slots_of, suggested_prefetch
 from loader_service.protocol.shard import layout_of
 from loader_service.protocol.tables import TableStore, carried_in, tables_in
 
@@ -292,15 +292,17 @@ class Clients:
             timer.cancel()
         try:
             opening.shard.check(opened.info)
-            served = known or self._serve(opening, opened)
-            self._make_room(served, opening.prefetch)
+            layout = layout_of(opened.info, opening.shard)
+            prefetch = opening.prefetch or suggested_prefetch(layout.slot_nbytes, opened.info.batches_per_epoch)
+            served = known or self._serve(opening, opened, layout, slots_of(prefetch))
+            self._make_room(served, prefetch)
         except LoaderError as error:
             self._send(opening.stream[0], StreamFailed(opening.stream[1], failed(error)))
             if known is not None:
                 self._close_if_unread(known)
             return
         self._streams[opening.stream] = served.number
-        share = served.shelf.offer(opening.prefetch)
+        share = served.shelf.offer(prefetch)
         served.shelf.open(opening.stream, share)
         client = self._clients[opening.stream[0]]
         self._door.hand(client, ShareArena(served.number, served.mapped_nbytes), served.arena)
@@ -363,14 +365,12 @@ class Clients:
             raise DatasetError(f"this daemon serves no dataset named {name!r}: {nearest(name, self._named)}")
         return self._named[name]
 
-    def _serve(self, opening: Opening, opened: DatasetOpened) -> Served:
-        """Make the arena of a key that nobody reads yet.
+    def _serve(self, opening: Opening, opened: DatasetOpened, layout: Layout, wanted: int) -> Served:
+        """Make the arena of a key that nobody reads yet, with as many slots as are wanted, or fewer.
 
         Raises:
             NotEnoughMemory: If two slots do not fit.
         """
-        layout = layout_of(opened.info, opening.shard)
-        wanted = slots_of(opening.prefetch)
         slots = self._affordable(layout, wanted)
         most_slots = max(slots, min(MOST_STREAMS * wanted, self.memory_limit // layout.slot_nbytes))
         arena = create_arena(layout, slots, most_slots)

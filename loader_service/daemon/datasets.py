@@ -21,7 +21,7 @@ class Opening:
 
     stream: StreamId
     declaration: dict[str, Any]
-    prefetch: int
+    prefetch: int  # 0: as many as seem right
     shard: Shard
 
 

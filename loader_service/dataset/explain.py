@@ -13,7 +13,7 @@ from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.shown import written
 from loader_service.dataset.whole import AnyPlan
-from loader_service.protocol.prefetch import DEFAULT_PREFETCH, slots_of
+from loader_service.protocol.prefetch import slots_of, suggested_prefetch
 from loader_service.protocol.shard import WHOLE, layout_of
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 
@@ -103,7 +103,9 @@ def _order(declaration: Declaration, info: DatasetInfo) -> dict[str, Any]:
 
 
 def _sizes(info: DatasetInfo) -> dict[str, dict[str, int]]:
-    layout, slots = layout_of(info, WHOLE), slots_of(DEFAULT_PREFETCH)
+    layout = layout_of(info, WHOLE)
+    prefetch = suggested_prefetch(layout.slot_nbytes, info.batches_per_epoch)
+    slots = slots_of(prefetch)
     return {
         "bytes": {
             "sample": sum(field.nbytes for field in info.spec.values()),
@@ -111,7 +113,7 @@ def _sizes(info: DatasetInfo) -> dict[str, dict[str, int]]:
             "stage": sum(place.nbytes for place in layout.stage.values()),
             "slot": layout.slot_nbytes,
         },
-        "memory": {"prefetch": DEFAULT_PREFETCH, "slots": slots, "nbytes": slots * layout.slot_nbytes},
+        "memory": {"prefetch": prefetch, "slots": slots, "nbytes": slots * layout.slot_nbytes},
     }
 
 

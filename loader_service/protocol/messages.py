@@ -120,7 +120,7 @@ class OpenStream:
 
     stream: Count
     dataset: Plain | Name
-    prefetch: Prefetch
+    prefetch: Annotated[int, Field(ge=0, le=MOST_PREFETCH)]  # 0: as many as the daemon thinks right
     shard: Shard  # rows of every batch that the stream is about
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-DEFAULT_PREFETCH = 8  # batches that a stream asks for ahead, unless told otherwise
+LEAST_AHEAD, MOST_AHEAD = 8, 64  # batches that a stream asks for ahead, unless it says how many
+AHEAD_NBYTES = 32 * 2**20  # that they may take, if they are more than the least
 VIEWS = 4  # batches that one stream may keep as views; TensorFlow and Keras hold up to three
 SPARE_SLOTS = 2  # that are on their way while every stream holds all that it may
+
+
+def suggested_prefetch(slot_nbytes: int, batches_per_epoch: int) -> int:
+    """Return how many batches to ask for ahead: small ones are made in less time than it takes to ask for them.
+
+    No more than an epoch has, beyond the least: a user's object is led through one epoch after the other.
+
+    >>> suggested_prefetch(2**20, 1000), suggested_prefetch(2**14, 1000), suggested_prefetch(2**30, 1000)
+    (32, 64, 8)
+    """
+    affordable = min(MOST_AHEAD, AHEAD_NBYTES // slot_nbytes, batches_per_epoch)
+    return max(LEAST_AHEAD, affordable)
 
 
 def slots_of(prefetch: int) -> int:
     """Return how many slots a stream is given that asks for so many batches ahead, where memory allows it.
 
-    >>> slots_of(DEFAULT_PREFETCH)
+    >>> slots_of(8)
     14
     """
     return prefetch + VIEWS + SPARE_SLOTS

@@ -220,7 +220,7 @@ class Grows(Batches):
 
 
 def test_a_batch_far_larger_than_those_looked_at_takes_memory_only_for_as_long_as_it_is_there():
-    with loader_client.wrap(Grows(30), workers=2) as stream:
+    with loader_client.wrap(Grows(30), prefetch=8, workers=2) as stream:
         daemon = status_of(stream._owned.address)["pid"]
         at_rest = shared_memory(daemon)
         large = stream.take(5)
