@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from loader_service.cli.naming import named_dataset
 from loader_service.cli.options import JsonOption
-from loader_service.dataset.catalog import named_datasets
 from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.packing.checking import Damage, Told, find_damage
 from loader_service.dataset.packing.folder import source_of
 from loader_service.dataset.packing.format import OpenPack
-from loader_service.protocol.errors import ConfigError, nearest
+from loader_service.protocol.errors import ConfigError
 
 EXAMPLES = (
     "loader-service pack photos/train -o train.pack",
@@ -37,12 +37,12 @@ def pack(
         Path,
         typer.Argument(
             help="A folder of class folders with pictures, of pictures, or of .npy files; a TOML file with datasets; "
-            "or, with --info and --verify, a pack.",
+            '"module:attribute" of a Dataset; or, with --info and --verify, a pack.',
             show_default=False,
         ),
     ],
     name: Annotated[
-        str | None, typer.Argument(help="The dataset of the TOML file whose source is packed.", show_default=False)
+        str | None, typer.Argument(help="The dataset of the TOML file, if it has several.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The pack.", metavar="FILE", show_default=False)
@@ -80,15 +80,12 @@ def pack(
 
 
 def _dataset(source: Path, name: str | None) -> Dataset:
-    if source.suffix != ".toml":
+    """Return what is to be packed: a folder's files, or a dataset that is named as for other commands."""
+    if source.is_dir() or (source.suffix != ".toml" and ":" not in str(source)):
         if name is not None:
             raise ConfigError(f"{name!r} would be a dataset of a TOML file, and {str(source)!r} is none")
         return source_of(source)
-    datasets = named_datasets(source)
-    if name is None or name not in datasets:
-        which = "say which dataset, behind the file" if name is None else f"there is no dataset {name!r}"
-        raise ConfigError(f"config {str(source)!r}: {which}; {nearest(name or '', datasets)}")
-    return Dataset(datasets[name])
+    return named_dataset(str(source), name)[1]
 
 
 def _pack(dataset: Dataset, output: Path, *, decode: bool, force: bool) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def test_a_wrong_command_is_told_apart_from_a_pack_that_cannot_be_made(arrays, t
         (["nowhere"], DatasetError, "'nowhere' does not exist"),
         (["empty"], DatasetError, "holds none of these, expected one of: class folders with pictures, pictures, .npy"),
         (["arrays", "pets"], ConfigError, "'pets' would be a dataset of a TOML file"),
-        (["service.toml"], ConfigError, "say which dataset, behind the file; there are 'mine', 'pets'"),
+        (["service.toml"], ConfigError, "it has several datasets, say which is meant: 'mine', 'pets'"),
         (["service.toml", "pest"], ConfigError, "there is no dataset 'pest'; did you mean 'pets'"),
         (["service.toml", "mine"], DatasetError, "python: such a source is not packed: its samples are made by your"),
         (["--info", "arrays"], ConfigError, "--verify and --info look at a pack, and make none"),
