@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from loader_service.daemon.datasets import Opening, Served
+from loader_service.daemon.datasets import WaitingStream, Served
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.ledgers import Ledgers
 from loader_service.daemon.memory import MOST_STREAMS, choose_slots, mebibytes
@@ -83,7 +83,7 @@ class Clients:
         self._workers: Workers
         self._door: Door
         self._clients: dict[bytes, Peer] = {}
-        self._openings: dict[int, Opening] = {}  # dataset number -> the stream that waits for it
+        self._waiting: dict[int, WaitingStream] = {}  # dataset number -> the stream that waits for it
         self._next_dataset = 0
         self._closing: dict[int, asyncio.TimerHandle] = {}  # datasets without a stream
         self._streams: dict[StreamId, int] = {}  # -> dataset number
@@ -133,8 +133,8 @@ class Clients:
     def gone(self, peer: Peer) -> None:
         """A client is dead, or has hung up: what it was lent comes back."""
         del self._clients[peer.identity]
-        for dataset in [number for number, opening in self._openings.items() if opening.stream[0] == peer.identity]:
-            del self._openings[dataset]
+        for dataset in [number for number, opening in self._waiting.items() if opening.stream[0] == peer.identity]:
+            del self._waiting[dataset]
             self._workers.forget(dataset)
         for stream in [stream for stream in self._streams if stream[0] == peer.identity]:
             self._close_stream(stream)
@@ -283,7 +283,7 @@ class Clients:
 
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """Let the stream that waits for this dataset begin."""
-        opening = self._openings.pop(opened.dataset)
+        opening = self._waiting.pop(opened.dataset)
         self._forget_tables_soon()
         wanted = (opened.info.key, opening.shard)
         readers = (served for served in self.served.values() if (served.info.key, served.shard) == wanted)
@@ -312,7 +312,7 @@ class Clients:
 
     def dataset_refused(self, dataset: int, error: Failed) -> None:
         """Tell who waits for it; or who reads it, if a later worker could not open what the first one could."""
-        opening = self._openings.pop(dataset, None)
+        opening = self._waiting.pop(dataset, None)
         self._forget_tables_soon()
         if opening is not None:
             log.info("dataset refused: %s", error.message)
@@ -335,7 +335,7 @@ class Clients:
         client = self._clients[identity]
         try:
             declaration = self._named_dataset(message.dataset) if isinstance(message.dataset, str) else message.dataset
-            waiting = [opening.stream for opening in self._openings.values()]
+            waiting = [opening.stream for opening in self._waiting.values()]
             if stream in self._streams or stream in waiting:
                 raise ProtocolError(f"stream {message.stream} is open already")
             if sum(other[0] == identity for other in (*self._streams, *waiting)) >= MOST_OPEN:
@@ -355,7 +355,7 @@ class Clients:
             self._send(identity, StreamFailed(message.stream, failed(error)))
             return
         self._next_dataset += 1
-        self._openings[number] = Opening(stream, declaration, message.prefetch, message.shard)
+        self._waiting[number] = WaitingStream(stream, declaration, message.prefetch, message.shard)
         client.tables -= tables
 
     def _named_dataset(self, name: str) -> dict[str, Any]:
@@ -365,7 +365,7 @@ class Clients:
             raise DatasetError(f"this daemon serves no dataset named {name!r}: {nearest(name, self._named)}")
         return self._named[name]
 
-    def _serve(self, opening: Opening, opened: DatasetOpened, layout: Layout, wanted: int) -> Served:
+    def _serve(self, opening: WaitingStream, opened: DatasetOpened, layout: Layout, wanted: int) -> Served:
         """Make the arena of a key that nobody reads yet, with as many slots as are wanted, or fewer.
 
         Raises:
@@ -447,5 +447,5 @@ class Clients:
 
     def _forget_tables(self) -> None:
         needed = {table for served in self.served.values() for table in served.tables}
-        needed |= {table for opening in self._openings.values() for table in tables_in(opening.declaration)}
+        needed |= {table for opening in self._waiting.values() for table in tables_in(opening.declaration)}
         self._tables.forget(needed | self._door.tables)

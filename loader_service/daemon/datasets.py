@@ -16,7 +16,7 @@ from loader_service.protocol.tables import tables_in
 
 
 @dataclass(eq=False)
-class Opening:
+class WaitingStream:
     """A stream that waits for its dataset to be opened."""
 
     stream: StreamId
