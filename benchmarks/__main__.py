@@ -6,7 +6,7 @@ from benchmarks.harness import run
 
 MODULES = [
     f"benchmarks.{name}"
-    for name in ("volumes", "photos", "arrays", "table", "sequences", "stragglers", "wrap", "fit", "handover")
+    for name in ("volumes", "photos", "arrays", "table", "sequences", "python", "stragglers", "wrap", "fit", "handover")
 ]
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from loader_service.daemon.datasets import WaitingStream, Served
+from loader_service.daemon.datasets import Served, WaitingStream
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.ledgers import Ledgers
 from loader_service.daemon.memory import MOST_STREAMS, choose_slots, mebibytes

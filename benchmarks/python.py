@@ -1,0 +1,89 @@
+"""How fast are samples made by a user's own Python, which holds the interpreter lock for about 2 ms for each?
+
+512 samples of eight numbers, batches of 16, shuffled. Nothing but the loop takes time: who has two processes can be
+twice as fast as one, and nobody faster than two bare ones; threads are as slow as one process.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.arms import Case
+from benchmarks.harness import main
+from benchmarks.peers import arms_of
+from benchmarks.work import Ids, Work
+
+STEPS = 25_000  # of the loop: about 2 ms
+WIDTH = 8
+
+
+def busy(number: int) -> int:
+    """Return the number again, some time later."""
+    total = 0
+    for step in range(STEPS):
+        total += step & 1
+    return number + total - STEPS // 2
+
+
+def work_hard(sample: dict[str, Any]) -> dict[str, Any]:
+    """The user's function."""
+    return {**sample, "y": np.int64(busy(int(sample["y"])))}
+
+
+class Python(Work):
+    samples = 512
+    rows = 16
+    x = ((WIDTH,), np.float32)
+    y = ((), np.int64)
+
+    def dataset(self) -> Any:
+        from loader_service import Dataset
+
+        source = Dataset.from_arrays(x=numbers(), y=self.in_order())
+        return source.map("benchmarks.python:work_hard").shuffle(seed=7).batch(self.rows)
+
+    def sample(self, i: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        return numbers()[i], np.int64(busy(int(i)))
+
+    def fill(self, ids: Ids, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> None:
+        np.take(numbers(), ids, axis=0, out=x, mode="clip")
+        for row, i in enumerate(ids.tolist()):
+            y[row] = busy(i)
+
+    def tf_columns(self) -> tuple[Any, ...]:
+        return numbers(), self.in_order()
+
+    def tf_sample(self, x: Any, number: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        y = tf.numpy_function(lambda i: np.int64(busy(int(i))), [number], tf.int64, stateful=False)
+        return x, tf.ensure_shape(y, ())
+
+    def identities(self, x: np.ndarray, y: np.ndarray) -> NDArray[np.int64]:
+        return y
+
+    def examine(self, position: int, ids: NDArray[np.int64], x: np.ndarray, y: np.ndarray) -> None:
+        assert np.array_equal(x, numbers()[ids]), "the numbers are not those of the sample"
+
+
+@cache
+def numbers() -> np.ndarray:
+    return np.arange(Python.samples, dtype=np.float32)[:, None].repeat(WIDTH, axis=1)
+
+
+WORK = Python()
+CASES = [
+    Case(
+        "python",
+        WORK.nbytes,
+        WORK.rows,
+        [arm for arm in arms_of(WORK) if "DALI" not in arm.name],  # it runs no Python in its threads
+    )
+]
+
+if __name__ == "__main__":
+    main("benchmarks.python", __doc__ or "", CASES)
