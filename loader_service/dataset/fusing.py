@@ -84,6 +84,7 @@ class Run:
         self.in_place = all(step.in_place for step in steps)
         self.views = all(step.views for step in steps)
         self._look = look_of(*steps)
+        self._own = steps[0].apply if len(steps) == 1 and steps[0].vectorised else None  # its own way is the shortest
         looks = [
             (follow, self._look._replace(interpolation="nearest", fill_value=follow.mask_value))
             for follow in group.follows
@@ -102,6 +103,8 @@ class Run:
 
     def draw(self, picture: np.ndarray, draws: Sequence[Draws], out: np.ndarray | None) -> np.ndarray:
         """Return one picture after all steps; in `out`, where that is given and fits, or a view."""
+        if self._own is not None:
+            return self._own(picture, draws[0], out)
         height, width = picture.shape[:2]
         return drawn(picture, self.place(height, width, draws), self._look, out)
 

@@ -11,6 +11,7 @@ from loader_service.dataset.draws import uniforms
 from loader_service.dataset.fusing import Group, Run
 from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
+from loader_service.dataset.transforms.geometry.drawing import DTYPES
 from loader_service.dataset.transforms.geometry.elastic import RandomElastic
 from loader_service.dataset.transforms.geometry.flip import RandomFlip
 from loader_service.dataset.transforms.geometry.follow import Follow
@@ -246,6 +247,53 @@ def test_one_draw_moves_all_that_follow_and_boxes_may_differ_in_number():
         out = dataset.plan.empty_rows(1)
         dataset.plan.fill(2, row, row + 1, out)
         assert np.array_equal(out["mask"][0], batch["mask"][row])
+
+
+def test_a_cache_keeps_what_follows_as_well(tmp_path):
+    def dataset(cached):
+        made = scenes().follow(masks="mask", boxes="boxes").resize(40, 44).pad_image(2)
+        made = made.cache(path=tmp_path) if cached else made
+        return made.random_crop(32, 32).random_rotate(9).pad("boxes").batch(3)
+
+    plain = dataset(False).compute(3)
+
+    for _ in range(2):  # it is written to first, and read from then
+        kept = dataset(True).compute(3)
+        assert all(np.array_equal(kept[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [RandomPerspective(), RandomElastic(), RandomZoom(zoom=0.3), PadImage(padding=1)],
+    ids=lambda step: step.kind,
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masks_of_any_dtype_take_part_in_every_step(step, dtype):
+    mask = np.arange(20 * 20).reshape(20, 20).astype(dtype)
+    sample = {"image": np.zeros((20, 20, 1), np.uint8), "mask": mask}
+
+    made = run_of([step], masks=("mask",)).apply(sample, draws_of([step], 0), {})["mask"]
+
+    assert made.dtype == dtype
+    assert set(made.ravel().tolist()) <= set(mask.ravel().tolist())
+
+
+@pytest.mark.parametrize(
+    "step",
+    [RandomRotate(degrees=9), RandomPerspective(), RandomElastic(), RandomZoom(zoom=0.3)],
+    ids=lambda step: step.kind,
+)
+def test_a_picture_of_one_pixel_keeps_what_follows(step):
+    sample = {
+        "image": np.full((1, 1, 3), 7, np.uint8),
+        "mask": np.ones((1, 1), bool),
+        "boxes": np.array([(0.0, 0, 1, 1)]),
+    }
+
+    made = run_of([step], masks=("mask",), boxes=("boxes",)).apply(sample, draws_of([step], 3), {})
+
+    assert (made["image"] == 7).all() and made["mask"].all()
+    assert made["boxes"].shape == (1, 4)
 
 
 def test_followers_are_written_into_their_rows_and_other_fields_stay_columns():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from loader_service.dataset.transforms.geometry.geometric import ToSize
-from loader_service.dataset.transforms.geometry.moves import Cut, Move
+from loader_service.dataset.transforms.geometry.moves import Cut, Move, numbers
 from loader_service.dataset.transforms.transform import Draws
 from loader_service.protocol.errors import DatasetError
 
@@ -32,7 +32,8 @@ class RandomCrop(ToSize):
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
         """Cut."""
         spare_rows, spare_columns = _spare(self, height, width)
-        return (Cut(int(draws[0] * (spare_rows + 1)), int(draws[1] * (spare_columns + 1)), self.height, self.width),)
+        down, right = numbers(draws)
+        return (Cut(int(down * (spare_rows + 1)), int(right * (spare_columns + 1)), self.height, self.width),)
 
 
 def _spare(crop: ToSize, height: int, width: int) -> tuple[int, int]:

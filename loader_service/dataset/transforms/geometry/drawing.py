@@ -65,7 +65,7 @@ def drawn(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray
 
     It is a view, where pixels stay where they are; else it is in `out`, if that is given and fits.
     """
-    if picture.dtype == bool:
+    if picture.dtype.kind == "b":
         return drawn(picture.view(np.uint8), placement, look, None if out is None else out.view(np.uint8)).view(bool)
     if placement.matrix is not None:
         return _warped(_part(picture, placement.window, look, None), placement, look, out)
@@ -142,7 +142,7 @@ def _by_matrix(
     flags, border = WARPING[look.interpolation] | cv2.WARP_INVERSE_MAP, BORDERS[look.fill_mode]
     value, size = (look.fill_value,) * 4, (width, height)
     if matrix[6] == matrix[7] == 0:
-        lead = as_array(matrix)[:2]
+        lead = np.array(matrix[:6]).reshape(2, 3)
         made = cv2.warpAffine(picture, lead, size, dst=out, flags=flags, borderMode=border, borderValue=value)
     else:
         lead = as_array(matrix)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from loader_service.dataset.transforms.geometry.drawing import flipped
 from loader_service.dataset.transforms.geometry.geometric import Geometric
-from loader_service.dataset.transforms.geometry.moves import Mirror, Move
+from loader_service.dataset.transforms.geometry.moves import Mirror, Move, numbers
 from loader_service.dataset.transforms.transform import Draws
 
 
@@ -45,4 +45,5 @@ class RandomFlip(Geometric):
         return out
 
     def _mirror(self, draws: Draws) -> Mirror:
-        return Mirror(bool(draws[0] < self.horizontal), bool(draws[1] < self.vertical))
+        horizontal, vertical = numbers(draws)
+        return Mirror(horizontal < self.horizontal, vertical < self.vertical)

@@ -17,6 +17,7 @@ from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
 Names = tuple[str, ...]
+LEAST = 1e-3  # pixels: less is left of a box by rounding
 TURNS = 30  # of looking for the place that a bend leads to another one
 ALONG = np.array([0.0, 0.25, 0.5, 0.75])  # places on each side of a box, which a bend may make round
 
@@ -119,7 +120,7 @@ class Follow(Transform):
     def _clipped(self, boxes: NDArray[np.float64], placement: Placement) -> NDArray[np.float64]:
         clipped = boxes.clip(0, (placement.width, placement.height) * 2)
         sides, left = boxes[:, 2:] - boxes[:, :2], clipped[:, 2:] - clipped[:, :2]
-        gone = (left <= 0).any(axis=1) | (left.prod(axis=1) < self.visible * sides.prod(axis=1))
+        gone = (left <= LEAST).any(axis=1) | (left.prod(axis=1) < self.visible * sides.prod(axis=1))
         clipped[gone] = 0
         return clipped
 

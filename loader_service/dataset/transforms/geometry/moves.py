@@ -61,10 +61,16 @@ def product(first: Matrix, second: Matrix) -> Matrix:
     """Return the matrix product: what leads through `second`, then through `first`.
 
     >>> product((1, 0, 5, 0, 1, 0, 0, 0, 1), (2, 0, 0, 0, 2, 0, 0, 0, 1))
-    (2, 0, 5, 0, 2, 0, 0, 0, 1)
+    (2, 0, 5, 0, 2, 0, 0.0, 0.0, 1.0)
     """
     a, b, c, d, e, f, g, h, i = first
     j, k, m, n, o, p, q, r, s = second
+    if not (g or h or q or r) and i == s == 1:  # affine, as nearly all are
+        return (
+            *(a * j + b * n, a * k + b * o, a * m + b * p + c),
+            *(d * j + e * n, d * k + e * o, d * m + e * p + f),
+            *(0.0, 0.0, 1.0),
+        )
     return (
         a * j + b * n + c * q,
         a * k + b * o + c * r,

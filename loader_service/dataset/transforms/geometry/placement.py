@@ -136,7 +136,7 @@ class Placement:
         else:
             step = mirrored(move, self.height, self.width)
         if self.bend is None:
-            self.matrix = product(self.matrix, step)
+            self.matrix = step if self.matrix is IDENTITY else product(self.matrix, step)
         else:
             self.bend_from = product(self.bend_from, step)
 
