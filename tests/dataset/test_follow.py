@@ -31,7 +31,7 @@ steps_ = st.sampled_from(
         RandomShift(horizontal=0.2, vertical=9, **BLACK),
         RandomShear(horizontal=20, vertical=15, **BLACK),
         RandomZoom(zoom=(0.7, 1.3), per_axis=True, **BLACK),
-        RandomPerspective(distortion=0.4, **BLACK),
+        RandomPerspective(distortion=0.25, **BLACK),
         RandomElastic(alpha=40, sigma=9, **BLACK),
         RandomFlip(vertical=0.5),
         RandomCrop(height=50, width=50),
@@ -68,6 +68,16 @@ def fused_or_not(steps, **follows):
     yield [run_of([step], **follows) for step in steps]
 
 
+def never_near_an_edge(steps, draws, points):
+    """Return whether each point stays so far inside the picture that no part of its spot is ever lost."""
+    sample, inside = {"image": np.zeros((*SIZE, 1), np.uint8), "points": np.array(points)}, np.ones(len(points), bool)
+    for step, numbers in zip(steps, draws, strict=True):
+        sample = run_of([step], points=("points",)).apply(sample, [numbers], {})
+        far = np.array(sample["image"].shape[1::-1]) - 15
+        inside &= np.all((sample["points"] > 14) & (sample["points"] < far), axis=1)
+    return inside
+
+
 @given(
     st.lists(st.tuples(st.floats(8, 63), st.floats(8, 55)), min_size=1, max_size=4),
     st.lists(steps_, min_size=1, max_size=4),
@@ -86,29 +96,57 @@ def test_points_are_found_again_in_the_picture_of_them(points, steps, seed):
         [(x - 2 * REACH + 0.5, y - 2 * REACH + 0.5, x + 2 * REACH + 0.5, y + 2 * REACH + 0.5) for x, y in points]
     )
     mask = (picture > 0.5).astype(np.uint8)
+    uneven = any(isinstance(step, RandomPerspective | RandomElastic) for step in steps)  # spots are no longer round
     names = {"points": ("points",), "boxes": ("boxes",), "masks": ("mask",)}
+
+    whole = never_near_an_edge(steps, draws_of(steps, seed), points)
 
     for runs in fused_or_not(steps, **names, outside="keep"):
         sample = {"image": picture, "points": np.array(points, np.float32), "boxes": around, "mask": mask}
         draws = draws_of(steps, seed)
-        whole = np.ones(len(points), bool)
         for run in runs:
             sample = run.apply(sample, [draws.pop(0) for _ in run.steps], {})
-            edge = np.array(sample["image"].shape[1::-1]) - 1
-            whole &= np.all((sample["points"] > 12) & (sample["points"] < edge - 12), axis=1)
 
         image, moved, boxes = sample["image"], sample["points"], sample["boxes"]
         assert image.shape[:2] == sample["mask"].shape[:2] == (height, width)
         for k, (x, y) in enumerate(moved):
             if not whole[k]:
                 continue  # a part of the spot may have left the picture, for good or for a while
-            np.testing.assert_allclose(centre_of(image[..., k]), (x, y), atol=0.6)
-            np.testing.assert_allclose(centre_of(sample["mask"][..., k].astype(float)), (x, y), atol=0.8)
+            np.testing.assert_allclose(centre_of(image[..., k]), (x, y), atol=0.9 if uneven else 0.25)
+            nearest = 0.3 + 0.5 * len(runs)  # each warp rounds places to pixels
+            found = centre_of(sample["mask"][..., k].astype(float))
+            np.testing.assert_allclose(found, (x, y), atol=nearest + 0.9 * uneven)
             x1, y1, x2, y2 = boxes[k]
             lit = image[..., k] > image[..., k].max() * 0.5
             rows, columns = np.nonzero(lit)
             assert x1 - 0.5 <= columns.min() and columns.max() + 1 <= x2 + 0.5
             assert y1 - 0.5 <= rows.min() and rows.max() + 1 <= y2 + 0.5
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [RandomRotate(degrees=180)],
+        [RandomShift(horizontal=6, vertical=6)],
+        [RandomZoom(zoom=(0.8, 1.5))],
+        [RandomFlip(), RandomResizedCrop(height=60, width=90, scale=(0.7, 1))],
+        [RandomElastic(alpha=30, sigma=6)],
+    ],
+    ids=lambda steps: steps[-1].kind,
+)
+def test_masks_lie_where_their_picture_lies_without_a_half_of_a_pixel_between(steps):
+    """A mask is rounded to pixels, so one alone says little; on average, nothing may be left of that."""
+    x, y = 37, 30
+    spot = blob(x, y)
+    run, off = run_of(steps, masks=("mask",)), []
+    for seed in range(150):
+        sample = {"image": spot[..., None], "mask": (spot > 0.3).astype(np.uint8)}
+        made = run.apply(sample, draws_of(steps, seed * 100), {})
+        if made["image"].max() > 0.5:
+            off.append(centre_of(made["mask"].astype(float)) - centre_of(made["image"][..., 0]))
+
+    assert len(off) > 100
+    assert np.abs(np.mean(off, axis=0)).max() < 0.1
 
 
 def test_a_mask_takes_the_nearest_pixel_and_the_second_picture_what_the_first_takes():

@@ -93,7 +93,7 @@ def test_with_one_resize_among_them_they_differ_by_rounding(before, box, after, 
 def test_any_run_shows_what_its_steps_show_one_by_one(steps, seed):
     """Where these look inside of the picture, always. Of the outside, a run sees the source, not the edges in between.
 
-    Interpolating once, and not each time, makes it sharper: that is the tolerance.
+    Interpolating once, and not each time, makes it sharper: by 15 of 255 anywhere, and 3 on average.
     """
     steps, bends = fits(steps, *SIZE), 0
     for step in list(steps):
@@ -111,8 +111,8 @@ def test_any_run_shows_what_its_steps_show_one_by_one(steps, seed):
     plain = one_by_one(steps, value, draws)
     assert at_once.shape == plain.shape
     if inside.any():
-        np.testing.assert_allclose(at_once[inside], plain[inside], atol=12)
-        assert np.abs(at_once[inside] - plain[inside]).mean() < 2
+        np.testing.assert_allclose(at_once[inside], plain[inside], atol=15)
+        assert np.abs(at_once[inside] - plain[inside]).mean() < 3
 
 
 def _without_rim(size):
