@@ -1,16 +1,20 @@
 """Each geometric step by itself: against OpenCV, SciPy and Pillow, at edge sizes, and with what users mistype."""
 
 import itertools
+import json
 import warnings
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from loader_service import Dataset
+from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.draws import uniforms
+from loader_service.dataset.schema import json_schema
 from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
 from loader_service.dataset.transforms.geometry.elastic import RandomElastic
 from loader_service.dataset.transforms.geometry.moves import as_array
@@ -293,6 +297,19 @@ def test_the_same_picture_is_another_one_at_each_position_and_in_each_epoch():
     rows = np.concatenate([batches.compute(n)["image"] for n in range(4)])
 
     assert len(np.unique(rows, axis=0)) == 24
+
+
+def test_steps_are_the_same_in_a_file_where_a_range_may_be_one_number():
+    dataset = all_steps(Dataset.from_image_folder("photos"))
+    plain = {**dataset.to_dict(), "source": {"kind": "image_folder", "path": "photos"}}
+    short = [{"kind": "random_rotate", "degrees": 20}, {"kind": "random_zoom", "zoom": 0.2, "per_axis": True}]
+    short += [{"kind": "random_shift", "horizontal": 0.1}, {"kind": "pad_image", "padding": [1, 2]}]
+    file = {"datasets": {"long": plain, "short": {**plain, "transforms": short}}}
+
+    jsonschema.validate(json.loads(json.dumps(file)), json_schema())
+
+    assert Declaration.from_plain(plain).transforms == dataset.declaration.transforms
+    assert Declaration.from_plain({**plain, "transforms": short}).transforms[0].degrees == (-20, 20)
 
 
 # -- what is refused ----------------------------------------------------------------------------------------
