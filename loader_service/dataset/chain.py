@@ -32,22 +32,13 @@ from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Reader
 from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
+from loader_service.dataset.units import Geometry, OneField, Turn, Unit, declared, fused, groups_of, singly
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import lengths_of
 from loader_service.protocol.spec import FieldSpec, Spec
 
-NO_DRAWS = np.empty(0)  # of steps that draw nothing
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
 Rows = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One transform, where it stands in the chain, and whether its result is written into the row."""
-
-    number: int
-    transform: FieldTransform
-    into_row: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Column:
 
     field: str
     source_spec: FieldSpec
-    steps: tuple[Step, ...]
+    steps: tuple[tuple[int, FieldTransform, bool], ...]  # with their numbers, and whether they write into the row
     read_into_row: bool
 
 
@@ -70,6 +61,7 @@ class StepTold:
     into_row: bool  # it writes into the row, where its value may lie already
     random: bool  # random numbers enter, or may
     kept: bool  # what it makes of a sample is kept in a cache
+    fused: tuple[int, ...]  # numbers of the steps that are done as one with it, itself among them
 
 
 @dataclass(frozen=True)
@@ -109,6 +101,7 @@ class Chain:
         with self._naming(first), globals_kept():
             self._seed_source(0, 0)
             self._source_spec = reader.model(first)
+        self._groups = groups_of(transforms)
         self._specs: list[Spec] = [self._source_spec]
         for number, transform in enumerate(transforms):
             if isinstance(transform, Map):
@@ -117,7 +110,7 @@ class Chain:
                     sample = self._sample(0, number + 1)
                 self._specs.append(transform.spec_of(sample))
             else:
-                self._specs.append(transform.declare(self._specs[-1]))
+                self._specs.append(declared(transform, self._groups[number], self._specs[-1]))
         self.spec = self._specs[-1]  # of a sample after all transforms
         self.runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in transforms)
         self.ragged: tuple[str, ...] = ()  # fields whose rows `sequences` finds where they are
@@ -148,33 +141,28 @@ class Chain:
             and isinstance(self._reader, PythonReader)
             and self._reader.reads_rows
         )
-        transforms = list(enumerate(self._transforms))
-        mapped = max((number for number, step in transforms if isinstance(step, SampleTransform)), default=-1)
+        mapped = max((k for k, step in enumerate(self._transforms) if isinstance(step, SampleTransform)), default=-1)
         cached = 0 if self._cached is None else self._cached.after
-        steps: dict[int, Step] = {}
+        units = [unit for unit in fused(self._transforms, self._groups) if unit.numbers[0] >= cached]
         columns: list[Column] = []
         for field, spec in self.spec.items():
-            numbers = [k for k, step in transforms if isinstance(step, FieldTransform) and step.field == field]
-            own = self._steps_of(field, [k for k in numbers if k > mapped and k >= cached])
-            steps |= own
+            own = [unit for unit in units if field in unit.fields and unit.numbers[0] > mapped]
+            self._find_rows(field, own)
             source = self._source_spec.get(field)
-            vectorised = all(step.transform.vectorised for step in own.values())
+            vectorised = all(map(_takes_columns, own))
             if field in varying:
                 vectorised = isinstance(self._reader, ArraysReader) and not own
             alone = mapped < 0 and self._cached is None
             if alone and field in self._reader.columns and vectorised and source is not None:
-                in_place = all(step.into_row and step.transform.in_place for step in own.values())
-                columns.append(Column(field, source, tuple(own.values()), in_place and source == spec))
+                steps = tuple(step for unit in own for step in _steps_of(unit, field))
+                in_place = all(into_row and step.in_place for _, step, into_row in steps)
+                columns.append(Column(field, source, steps, in_place and source == spec))
         self._columns = tuple(columns)
         self.ragged = tuple(column.field for column in columns if column.field in varying)
         done = {column.field for column in columns}
         self._sample_fields = tuple(field for field in self.spec if field not in done)
         self._read_fields = frozenset(self._source_spec if mapped >= 0 else self._sample_fields)
-        self._sample_steps: list[tuple[int, FieldTransform | SampleTransform, bool]] = [
-            (number, transform, number in steps and steps[number].into_row)
-            for number, transform in transforms
-            if number >= cached and (isinstance(transform, SampleTransform) or transform.field not in done)
-        ]
+        self._units = [unit for unit in units if not unit.fields or not done.issuperset(unit.fields)]
 
     def make_rows(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Rows) -> None:
         """Make rows of the samples that stand at these positions of an epoch.
@@ -204,18 +192,23 @@ class Chain:
 
     def describe(self) -> ChainTold:
         """Return how rows are made, as `compile` has decided."""
-        place = {step.number: step for column in self._columns for step in column.steps}
-        single = {number: into_row for number, _, into_row in self._sample_steps}
+        by_column = {number: into_row for column in self._columns for number, _, into_row in column.steps}
+        unit_of = {number: unit for unit in self._units for number in unit.numbers}
         steps = []
         for number, transform in enumerate(self._transforms):
-            into_row = place[number].into_row if number in place else single.get(number, False)
-            if isinstance(transform, FieldTransform):
-                writes, random = into_row and not transform.views, transform.is_random
-            else:
-                writes, random = False, transform.is_random or isinstance(transform, Map)
+            unit = unit_of.get(number)
+            random = transform.is_random or isinstance(transform, Map)
             kept = self._cached is not None and number < self._cached.after
             steps.append(
-                StepTold(transform, self._specs[number + 1], number in place, writes, random and not kept, kept)
+                StepTold(
+                    transform,
+                    self._specs[number + 1],
+                    many_rows=number in by_column,
+                    into_row=by_column.get(number, unit is not None and unit.writes),
+                    random=random and not kept,
+                    kept=kept,
+                    fused=() if unit is None or len(unit.numbers) == 1 else unit.numbers,
+                )
             )
         return ChainTold(
             source=self._source_spec,
@@ -231,7 +224,8 @@ class Chain:
         """Make a sample as far as it is kept; or after so many transforms."""
         assert self._cached is not None, "called only where something is kept"
         sample = self._read(0, sample_id, 0, frozenset(self._source_spec))
-        return self._after(sample, self._cached.after if steps is None else steps, 0, {})
+        nothing = dict.fromkeys(range(len(self._transforms)), np.empty((1, 0)))  # no step before it draws
+        return self._after(sample, self._cached.after if steps is None else steps, 0, nothing)
 
     def _refuse_draws(self, after: int) -> None:
         """Refuse a user's code that draws random numbers, if what it makes is to be kept: it would be so for ever."""
@@ -289,14 +283,12 @@ class Chain:
             return self._after(self._example(epoch, position), steps, position, draws)
 
     def _after(self, sample: dict[str, Any], steps: int, position: int, draws: Mapping[int, Any]) -> dict[str, Any]:
-        """Return a sample after `steps` transforms, at a position of epoch 0; steps that draw nothing need no draws."""
-        for number, transform in enumerate(self._transforms[:steps]):
-            if isinstance(transform, SampleTransform):
-                sample = transform.apply(sample, self._keys.of(0, number), position)
-            else:
-                name = transform.field
-                drawn = draws[number][0] if number in draws else NO_DRAWS
-                sample[name] = transform.apply(np.asarray(sample[name]), drawn, None)
+        """Return a sample after `steps` transforms, each by itself, at a position of epoch 0."""
+        turn = Turn(0, draws, self._keys, position=position)
+        for unit in singly(self._transforms[:steps], self._groups):
+            for name in unit.fields:
+                sample[name] = np.asarray(sample[name])
+            sample = unit.apply(sample, turn, {})
         return sample
 
     def _example(self, epoch: int, position: int) -> dict[str, Any]:
@@ -307,17 +299,14 @@ class Chain:
 
     # -- compiling -------------------------------------------------------------------------------------------
 
-    def _steps_of(self, field: str, numbers: list[int]) -> dict[int, Step]:
-        """Return the steps of one field; from the last that changes its spec on, they write into the row."""
-        steps: dict[int, Step] = {}
+    def _find_rows(self, field: str, units: list[Unit]) -> None:
+        """Let units write into the row of a field: those from the last on that changes its spec."""
         into_row = field not in self._varying
-        for number in reversed(numbers):
-            transform = self._transforms[number]
-            assert isinstance(transform, FieldTransform), "only field transforms have numbers here"
-            into_row = into_row and self._specs[number + 1][field] == self.spec[field]
-            steps[number] = Step(number, transform, into_row)
-            into_row = into_row and transform.in_place
-        return dict(sorted(steps.items()))
+        for unit in reversed(units):
+            into_row = into_row and self._specs[unit.numbers[-1] + 1][field] == self.spec[field]
+            if into_row:
+                unit.into_row |= {field}
+            into_row = into_row and unit.in_place
 
     # -- rows ------------------------------------------------------------------------------------------------
 
@@ -341,8 +330,8 @@ class Chain:
             values = np.empty((len(ids), *column.source_spec.room), column.source_spec.dtype)
         self._reader.read_column(column.field, ids, values)
         try:
-            for step in column.steps:
-                values = step.transform.apply(values, draws[step.number], rows if step.into_row else None)
+            for number, step, into_row in column.steps:
+                values = step.apply(values, draws[number], rows if into_row else None)
         except Exception:
             self._blame(column, ids, draws)
             raise
@@ -355,13 +344,14 @@ class Chain:
             with self._naming(sample_id):
                 values = np.empty((1, *column.source_spec.room), column.source_spec.dtype)
                 self._reader.read_column(column.field, ids[row : row + 1], values)
-                for step in column.steps:
-                    values = step.transform.apply(values, draws[step.number][row : row + 1], None)
+                for number, step, _ in column.steps:
+                    values = step.apply(values, draws[number][row : row + 1], None)
 
     def _fill_samples(
         self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], draws: Any, out: Rows
     ) -> None:
-        fields, steps = self._sample_fields, self._sample_steps
+        fields, units = self._sample_fields, self._units
+        turn = Turn(epoch, draws, self._keys)
         for number, (sample_id, position) in enumerate(zip(ids.tolist(), positions.tolist(), strict=True)):
             with self._naming(sample_id):
                 rows = {field: out[field][number, ...] for field in fields}  # without the dots, numbers were copies
@@ -369,13 +359,9 @@ class Chain:
                     sample = self._read(epoch, sample_id, position, self._read_fields)
                 else:
                     sample = self._cached.get(sample_id, self._prepare)
-                for step, transform, into_row in steps:
-                    if isinstance(transform, SampleTransform):
-                        sample = transform.apply(sample, self._keys.of(epoch, step), position)
-                    else:
-                        name = transform.field
-                        row = rows[name] if into_row else None
-                        sample[name] = transform.apply(sample[name], draws[step][number], row)
+                turn.row, turn.position = number, position
+                for unit in units:
+                    sample = unit.apply(sample, turn, rows)
                 self._collate(sample, rows, out, number)
 
     def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
@@ -416,3 +402,15 @@ class Chain:
 
     def _naming(self, sample_id: int) -> Naming:
         return Naming(self._reader.describe, sample_id)
+
+
+def _takes_columns(unit: Unit) -> bool:
+    """Return whether the steps of a unit take all rows of a task at once."""
+    return len(unit.fields) == 1 and all(step.vectorised for _, step, _ in _steps_of(unit, unit.fields[0]))
+
+
+def _steps_of(unit: Unit, field: str) -> tuple[tuple[int, FieldTransform, bool], ...]:
+    """Return the steps of a unit that acts on one field, as a column has them."""
+    assert isinstance(unit, OneField | Geometry), "no other unit acts on one field"
+    steps = (unit.step,) if isinstance(unit, OneField) else unit.run.steps
+    return tuple((number, step, field in unit.into_row) for number, step in zip(unit.numbers, steps, strict=True))

@@ -35,8 +35,14 @@ from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.table import Table
 from loader_service.dataset.sources.volumes import Volumes
-from loader_service.dataset.transforms.flip import RandomFlip
-from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, RandomResizedCrop, Resize
+from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
+from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
+from loader_service.dataset.transforms.geometry.elastic import RandomElastic
+from loader_service.dataset.transforms.geometry.flip import RandomFlip
+from loader_service.dataset.transforms.geometry.follow import Follow
+from loader_service.dataset.transforms.geometry.pad_image import PadImage
+from loader_service.dataset.transforms.geometry.perspective import RandomPerspective
+from loader_service.dataset.transforms.geometry.resize import RandomResizedCrop, Resize
 from loader_service.dataset.transforms.map import Map, UserFunction
 from loader_service.dataset.transforms.moments import Moments
 from loader_service.dataset.transforms.pad import PadTo
@@ -69,7 +75,15 @@ AnyTransform = Annotated[
     | RandomCrop
     | RandomResizedCrop
     | RandomPatch
+    | PadImage
     | RandomFlip
+    | RandomRotate
+    | RandomShift
+    | RandomShear
+    | RandomZoom
+    | RandomPerspective
+    | RandomElastic
+    | Follow
     | Rescale
     | Normalize
     | Cast

@@ -85,6 +85,7 @@ def _step(step: StepTold, before: Spec) -> dict[str, Any]:
         "into_row": step.into_row,
         "random": step.random,
         "kept": step.kept,
+        "fused": list(step.fused),
         "row": after,
         "changes": {name: field for name, field in after.items() if step.spec[name] != before.get(name)},
         "drops": [name for name in before if name not in step.spec],

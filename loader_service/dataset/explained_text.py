@@ -77,7 +77,7 @@ def _chain(chain: Mapping[str, Any], joined: bool) -> Iterator[str]:
         yield f"{number}. {step['step']}"
         dropped = f"; without {', '.join(step['drops'])}" if step["drops"] else ""
         yield f"   -> {_fields(step['changes']) or 'the same fields'}{dropped}"
-        yield f"   {'; '.join(_way(step))}"
+        yield f"   {'; '.join(_way(step, number))}"
     columns = chain["many_rows"]
     others = [name for name in _last(chain) if name not in columns]
     if columns:
@@ -91,8 +91,11 @@ def _last(chain: Mapping[str, Any]) -> list[str]:
     return list(chain["steps"][-1]["row"] if chain["steps"] else chain["reads"])
 
 
-def _way(step: Mapping[str, Any]) -> Iterator[str]:
+def _way(step: Mapping[str, Any], number: int) -> Iterator[str]:
     yield "many rows at once" if step["many_rows"] else "sample by sample"
+    if step["fused"]:
+        others = [str(other + 1) for other in step["fused"] if other + 1 != number]
+        yield f"done at once with {'step' if len(others) == 1 else 'steps'} {', '.join(others)}"
     if step["into_row"]:
         yield "writes into the row"
     if step["kept"]:

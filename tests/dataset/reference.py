@@ -1,23 +1,27 @@
-"""The plainest way to make a batch: one sample after the other, one transform after the other, then stack."""
+"""The plainest way to make a batch: one sample after the other, one step after the other, then stack."""
 
 import numpy as np
 
-from loader_service.dataset.draws import stream_key, uniforms
+from loader_service.dataset.draws import DrawKeys, stream_key, uniforms
 from loader_service.dataset.order import ShuffledOrder
-from loader_service.dataset.transforms.transform import SampleTransform
+from loader_service.dataset.transforms.transform import FieldTransform
+from loader_service.dataset.units import Turn, fused, groups_of
 
 
 def plain_sample(declaration, reader, fields, epoch, sample_id, position):
-    """Return one sample after all transforms; none of them is handed a row to write into."""
+    """Return one sample after all transforms; none of them is handed a row to write into.
+
+    Runs of geometric steps are one step here, too: tests/dataset/test_fusing.py holds them against single ones.
+    """
     sample = reader.read(sample_id, fields)
+    keys, draws = DrawKeys(declaration.seed), {}
     for number, transform in enumerate(declaration.transforms):
-        key = stream_key("draws", declaration.seed, epoch, number)
-        if isinstance(transform, SampleTransform):
-            sample = transform.apply(sample, key, position)
-        else:
-            draws = uniforms(key, np.array([position]), transform.draws)[0]
-            value = np.asarray(sample[transform.field])
-            sample = {**sample, transform.field: transform.apply(value, draws, None)}
+        if isinstance(transform, FieldTransform):
+            key = stream_key("draws", declaration.seed, epoch, number)
+            draws[number] = uniforms(key, np.array([position]), transform.draws)
+    turn = Turn(epoch, draws, keys, position=position)
+    for unit in fused(declaration.transforms, groups_of(declaration.transforms)):
+        sample = unit.apply({name: np.asarray(value) for name, value in sample.items()}, turn, {})
     return sample
 
 

@@ -144,7 +144,7 @@ def test_the_fused_way_equals_the_plain_one(datasets, way):
 
 
 sizes = st.integers(1, 9)
-methods = st.sampled_from(["nearest", "bilinear", "area", "cubic"])
+methods = st.sampled_from(["nearest", "bilinear", "area", "cubic", "lanczos"])
 chances = st.sampled_from([0.0, 0.3, 1.0])
 STEPS = st.one_of(
     st.builds(lambda h, w, i: ("resize", (h, w), {"interpolation": i}), sizes, sizes, methods),
@@ -155,6 +155,8 @@ STEPS = st.one_of(
     st.builds(lambda dtype: ("cast", ("image", dtype), {}), st.sampled_from(["uint8", "float32", "int16"])),
     st.just(("center_crop", (1, 1), {})),
     st.just(("random_crop", (1, 1), {})),
+    st.just(("random_rotate", (30,), {})),
+    st.just(("pad_image", (1,), {})),
 )  # fmt: skip
 
 

@@ -10,8 +10,6 @@ from loader_service.dataset.chained.declared import FUNCTION_ADVICE, Declared
 from loader_service.dataset.given import PathLike
 from loader_service.dataset.objects import named_or_carried
 from loader_service.dataset.statistics.stats import Stats
-from loader_service.dataset.transforms.flip import RandomFlip
-from loader_service.dataset.transforms.geometry import CenterCrop, Interpolation, RandomCrop, RandomResizedCrop, Resize
 from loader_service.dataset.transforms.map import Map
 from loader_service.dataset.transforms.patch import RandomPatch
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
@@ -19,46 +17,7 @@ from loader_service.protocol.errors import DatasetError
 
 
 class Transforms(Declared):
-    """Pictures and values changed, one sample at a time; and a function of the user's."""
-
-    def resize(
-        self, height: int, width: int, *, interpolation: Interpolation = "bilinear", field: str = "image"
-    ) -> Self:
-        """Scale pictures to (height, width) pixels, whatever their aspect ratio was."""
-        return self._then(Resize, height=height, width=width, interpolation=interpolation, field=field)
-
-    def center_crop(self, height: int, width: int, *, field: str = "image") -> Self:
-        """Cut (height, width) pixels out of the middle."""
-        return self._then(CenterCrop, height=height, width=width, field=field)
-
-    def random_crop(self, height: int, width: int, *, field: str = "image") -> Self:
-        """Cut (height, width) pixels out of anywhere."""
-        return self._then(RandomCrop, height=height, width=width, field=field)
-
-    def random_resized_crop(
-        self,
-        height: int,
-        width: int,
-        *,
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        interpolation: Interpolation = "bilinear",
-        field: str = "image",
-    ) -> Self:
-        """Cut out a part of `scale` of the area and of an aspect ratio in `ratio`; scale it to (height, width)."""
-        return self._then(
-            RandomResizedCrop,
-            height=height,
-            width=width,
-            scale=scale,
-            ratio=ratio,
-            interpolation=interpolation,
-            field=field,
-        )
-
-    def random_flip(self, *, horizontal: float = 0.5, vertical: float = 0.0, field: str = "image") -> Self:
-        """Mirror left-right and top-bottom, each with its probability."""
-        return self._then(RandomFlip, horizontal=horizontal, vertical=vertical, field=field)
+    """Patches cut, values changed, one sample at a time; and a function of the user's."""
 
     def random_patch(self, size: Sequence[int], *, field: str | Sequence[str] = "image") -> Self:
         """Cut `size` out of anywhere along the first axes, at the same place of all fields that are named."""

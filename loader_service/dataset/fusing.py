@@ -1,0 +1,133 @@
+"""Which geometric steps run as one, and how such a run is drawn: every picture that takes part with one warp.
+
+A run is made of steps that follow one another on one picture, and on the fields that follow it. `RULES` say when a
+step joins the run before it; where one says no, another run begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loader_service.dataset.transforms.geometry.drawing import drawn
+from loader_service.dataset.transforms.geometry.follow import Follow
+from loader_service.dataset.transforms.geometry.geometric import Geometric, look_of
+from loader_service.dataset.transforms.geometry.placement import Placement
+from loader_service.dataset.transforms.transform import Draws, Sample
+from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.spec import FieldSpec, Spec
+
+Steps = Sequence[Geometric]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a step may join the steps of a run."""
+
+    name: str
+    joins: Callable[[Steps, Geometric], bool]
+
+
+def _one(steps: Steps, told: Callable[[Geometric], Any]) -> bool:
+    """Return whether all steps that say something say the same."""
+    said = {told(step) for step in steps}
+    return len(said - {None}) <= 1
+
+
+def _area_alone(steps: Steps) -> bool:
+    resampling = [step.resampling[0] for step in steps if step.resampling is not None]
+    return "area" not in resampling or len(resampling) == 1
+
+
+RULES = (
+    Rule("padding sees the edges of what comes before", lambda run, step: not any(each.alone for each in (*run, step))),
+    Rule("one interpolation", lambda run, step: _one((*run, step), lambda each: each.resampling)),
+    Rule("area interpolation resizes, and warps nothing", lambda run, step: _area_alone((*run, step))),
+    Rule("one fill mode", lambda run, step: _one((*run, step), lambda each: each.filling)),
+    Rule("one bend", lambda run, step: sum(each.bends for each in (*run, step)) <= 1),
+)
+
+
+class Group:
+    """A picture, and the fields that follow it."""
+
+    def __init__(self, image: str, follows: tuple[Follow, ...] = ()) -> None:
+        self.image, self.follows = image, follows
+        self.followers = tuple(name for follow in follows for name in follow.fields)
+        self.fields = (image, *self.followers)
+
+    def declare(self, step: Geometric, spec: Spec) -> Spec:
+        """Return the spec of a sample behind one step."""
+        declared = dict(step.declare(spec))
+        size = declared[self.image].shape[:2]
+        for follow in self.follows:
+            for name in follow.fields:
+                if name not in spec:
+                    raise DatasetError(
+                        f"{step.kind}: there is no field {name!r}, which follows {self.image!r}, any more"
+                    )
+            for name in follow.pictures:
+                declared[name] = step.model_copy(update={"field": name}).declare_field(spec[name])
+            for name in follow.masks:
+                declared[name] = FieldSpec((*size, *spec[name].shape[2:]), spec[name].dtype)
+        return declared
+
+
+class Run:
+    """Geometric steps of a group that are done as one."""
+
+    def __init__(self, group: Group, steps: Steps) -> None:
+        self.group, self.steps = group, tuple(steps)
+        self.in_place = all(step.in_place for step in steps)
+        self.views = all(step.views for step in steps)
+        self._look = look_of(*steps)
+        self._own = steps[0].apply if len(steps) == 1 and steps[0].vectorised else None  # its own way is the shortest
+        looks = [
+            (follow, self._look._replace(interpolation="nearest", fill_value=follow.mask_value))
+            for follow in group.follows
+        ]
+        self._pictures = [(follow, name, self._look) for follow in group.follows for name in follow.pictures]
+        self._pictures += [(follow, name, look) for follow, look in looks for name in follow.masks]
+        self._boxes = [(follow, name) for follow in group.follows for name in follow.boxes]
+        self._points = [(follow, name) for follow in group.follows for name in follow.points]
+
+    def place(self, height: int, width: int, draws: Sequence[Draws]) -> Placement:
+        """Return where the pixels of a picture of this size come from, with the draws of each step."""
+        placement = Placement(height, width)
+        for step, drawn_numbers in zip(self.steps, draws, strict=True):
+            placement.follow(step.moves(placement.height, placement.width, drawn_numbers))
+        return placement
+
+    def draw(self, picture: np.ndarray, draws: Sequence[Draws], out: np.ndarray | None) -> np.ndarray:
+        """Return one picture after all steps; in `out`, where that is given and fits, or a view."""
+        if self._own is not None:
+            return self._own(picture, draws[0], out)
+        height, width = picture.shape[:2]
+        return drawn(picture, self.place(height, width, draws), self._look, out)
+
+    def apply(self, sample: Sample, draws: Sequence[Draws], rows: dict[str, np.ndarray]) -> Sample:
+        """Do all steps to the fields of a sample.
+
+        Args:
+            rows: Where to write, for those fields that are ready then.
+        """
+        image = self.group.image
+        picture = sample[image]
+        if not self.group.follows:
+            sample[image] = self.draw(picture, draws, rows.get(image))
+            return sample
+        height, width = picture.shape[:2]
+        placement = self.place(height, width, draws)
+        for follow, name, look in self._pictures:
+            value = np.asarray(sample[name])
+            follow.check(name, value, picture)
+            sample[name] = drawn(value, placement, look, rows.get(name))
+        for follow, name in self._boxes:
+            sample[name] = follow.moved_boxes(name, sample[name], placement, height, width)
+        for follow, name in self._points:
+            sample[name] = follow.moved_points(sample[name], placement)
+        sample[image] = drawn(picture, placement, self._look, rows.get(image))
+        return sample

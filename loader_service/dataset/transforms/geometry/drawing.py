@@ -1,0 +1,204 @@
+"""A placement and a picture -> pixels: views where nothing moves, one OpenCV call into the row where something does."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import cv2
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from loader_service.dataset.transforms.geometry.moves import Cut, Matrix, Mirror, as_array, product, scaled
+from loader_service.dataset.transforms.geometry.placement import UPRIGHT, Placement, moved
+
+Interpolation = Literal["nearest", "bilinear", "area", "cubic", "lanczos"]
+Smooth = Literal["nearest", "bilinear", "cubic", "lanczos"]  # what a warp can do
+FillMode = Literal["nearest", "constant", "reflect", "wrap"]
+
+RESIZING = {
+    "nearest": cv2.INTER_NEAREST_EXACT,  # nearest to a pixel's centre, as in Pillow, Keras and TensorFlow
+    "bilinear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+WARPING = {**RESIZING, "nearest": cv2.INTER_NEAREST}  # which is that of a pixel's centre, in a warp
+BORDERS = {  # Keras' words for what lies outside of a picture
+    "nearest": cv2.BORDER_REPLICATE,  # aaaa|abcd|dddd
+    "constant": cv2.BORDER_CONSTANT,  # kkkk|abcd|kkkk
+    "reflect": cv2.BORDER_REFLECT,  # dcba|abcd|dcba
+    "wrap": cv2.BORDER_WRAP,  # abcd|abcd|abcd
+}
+SMOOTH_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # that OpenCV interpolates
+DTYPES = (*SMOOTH_DTYPES, "bool", "int8", "int32")  # that it moves, with the pixels as they are
+FLIPPABLE = frozenset(np.dtype(name) for name in DTYPES if name != "bool")
+AT_ONCE = 4  # channels that a warp takes
+
+
+def _known(mode: Any) -> Any:
+    if not isinstance(mode, str) or mode in get_args(FillMode):
+        return mode
+    close = difflib.get_close_matches(mode, get_args(FillMode), n=1)
+    told = f"; {close[0]!r} is nearest" if close else ""
+    raise ValueError(f"expected a fill mode, 'nearest', 'constant', 'reflect' or 'wrap'{told}")
+
+
+KnownFillMode = Annotated[
+    FillMode,
+    BeforeValidator(_known),
+    Field(description="What lies outside of the picture: its edge, one value, its mirror image, or itself again."),
+]
+
+
+class Look(NamedTuple):
+    """How pixels are made of other ones."""
+
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True  # in scaling down by more than two
+    fill_mode: FillMode = "nearest"
+    fill_value: float = 0.0
+
+
+def drawn(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray | None) -> np.ndarray:
+    """Return what a placement makes of a picture, (height, width) or (height, width, channels).
+
+    It is a view, where pixels stay where they are; else it is in `out`, if that is given and fits.
+    """
+    if picture.dtype.kind == "b":
+        return drawn(picture.view(np.uint8), placement, look, None if out is None else out.view(np.uint8)).view(bool)
+    if placement.matrix is not None:
+        return _warped(_part(picture, placement.window, look, None), placement, look, out)
+    inner, mirror = placement.inner, placement.mirror
+    part = _part(picture, placement.window, look, out if mirror == UPRIGHT else None)
+    if placement.scale is not None:
+        part = _resized(part, *placement.scale, look, out if inner is None else None)
+        part = part if inner is None else _part(part, inner, look, None)
+    return part if mirror == UPRIGHT else flipped(part, mirror, out)
+
+
+def flipped(value: np.ndarray, mirror: Mirror, out: np.ndarray | None) -> np.ndarray:
+    """Return a mirrored picture; `out` may be the picture itself."""
+    left_right, top_bottom = mirror
+    if not left_right and not top_bottom:
+        return value
+    if value.dtype in FLIPPABLE and (value.ndim == 2 or value.shape[2] <= 4):
+        code = -1 if left_right and top_bottom else 1 if left_right else 0
+        return _with_channels(cv2.flip(value, code, dst=out), value)
+    mirrored = value[:: -1 if top_bottom else 1, :: -1 if left_right else 1]
+    return mirrored.copy() if value is out else mirrored
+
+
+def _part(picture: np.ndarray, window: Cut, look: Look, out: np.ndarray | None) -> np.ndarray:
+    """Return a view of a part of a picture; a copy, if the part is larger than the picture."""
+    height, width = picture.shape[:2]
+    top, left, part_height, part_width = window
+    if (part_height, part_width) == (height, width) and top == left == 0:
+        return picture
+    below, right = top + part_height - height, left + part_width - width
+    if min(top, left) >= 0 and max(below, right) <= 0:
+        return picture[top : top + part_height, left : left + part_width]
+    if picture.ndim == 3 and picture.shape[2] > AT_ONCE:
+        return _by_groups(picture, lambda group: _part(group, window, look, None))
+    edges, border, value = (-top, below, -left, right), BORDERS[look.fill_mode], (look.fill_value,) * 4
+    return _with_channels(cv2.copyMakeBorder(picture, *edges, border, dst=out, value=value), picture)
+
+
+def _resized(picture: np.ndarray, height: int, width: int, look: Look, out: np.ndarray | None) -> np.ndarray:
+    down, across = picture.shape[0] / height, picture.shape[1] / width
+    smooth = look.antialias and look.interpolation not in ("nearest", "area")
+    if smooth and max(down, across) > 2:
+        smaller, by_height, by_width = _reduced(picture, down, across)
+        if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
+            matrix = product(_inverse_scale(by_height, by_width), scaled(down, across))
+            return _by_matrix(smaller, matrix, height, width, Look(look.interpolation), out)
+        picture = smaller
+    made = cv2.resize(picture, (width, height), dst=out, interpolation=RESIZING[look.interpolation])
+    return _with_channels(made, picture)
+
+
+def _warped(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray | None) -> np.ndarray:
+    height, width, by_height, by_width = placement.height, placement.width, 1, 1
+    if look.antialias and look.interpolation != "nearest":
+        down, across = _density(placement.to_window(), height, width)
+        if max(down, across) > 2:
+            picture, by_height, by_width = _reduced(picture, down, across)
+    reduces = by_height * by_width > 1
+    if placement.bend is not None:
+        maps = placement.maps()
+        maps = moved(maps, _inverse_scale(by_height, by_width)) if reduces else maps
+        return _by_map(picture, maps, look, out)
+    matrix = placement.matrix
+    assert matrix is not None, "a simple placement is no warp"
+    matrix = product(_inverse_scale(by_height, by_width), matrix) if reduces else matrix
+    return _by_matrix(picture, matrix, height, width, look, out)
+
+
+def _by_matrix(
+    picture: np.ndarray, matrix: Matrix, height: int, width: int, look: Look, out: np.ndarray | None
+) -> np.ndarray:
+    if picture.ndim == 3 and picture.shape[2] > AT_ONCE:
+        return _by_groups(picture, lambda part: _by_matrix(part, matrix, height, width, look, None))
+    flags, border = WARPING[look.interpolation] | cv2.WARP_INVERSE_MAP, BORDERS[look.fill_mode]
+    value, size = (look.fill_value,) * 4, (width, height)
+    if matrix[6] == matrix[7] == 0:
+        lead = np.array(matrix[:6]).reshape(2, 3)
+        made = cv2.warpAffine(picture, lead, size, dst=out, flags=flags, borderMode=border, borderValue=value)
+    else:
+        lead = as_array(matrix)
+        made = cv2.warpPerspective(picture, lead, size, dst=out, flags=flags, borderMode=border, borderValue=value)
+    return _with_channels(made, picture)
+
+
+def _by_map(picture: np.ndarray, maps: np.ndarray, look: Look, out: np.ndarray | None) -> np.ndarray:
+    if picture.ndim == 3 and picture.shape[2] > AT_ONCE:
+        return _by_groups(picture, lambda part: _by_map(part, maps, look, None))
+    flags, border, value = WARPING[look.interpolation], BORDERS[look.fill_mode], (look.fill_value,) * 4
+    made = cv2.remap(picture, maps, None, flags, dst=out, borderMode=border, borderValue=value)
+    return _with_channels(made, picture)
+
+
+def _by_groups(picture: np.ndarray, draw: Any) -> np.ndarray:
+    """Return what is drawn of some channels at a time."""
+    starts = range(0, picture.shape[2], AT_ONCE)
+    return np.concatenate([draw(np.ascontiguousarray(picture[..., k : k + AT_ONCE])) for k in starts], axis=2)
+
+
+def _reduced(picture: np.ndarray, down: float, across: float) -> tuple[np.ndarray, int, int]:
+    """Return a picture halved until it is to be scaled down by two at most; and by what it is smaller.
+
+    Halving is exact and fast, whatever the factor; an area of another factor takes OpenCV ten times as long. The last
+    row or column of an odd number is left out of it.
+    """
+    by_height = by_width = 1
+    while True:
+        height, width = picture.shape[:2]
+        halves_height, halves_width = down / by_height > 2 and height > 1, across / by_width > 2 and width > 1
+        if not halves_height and not halves_width:
+            return picture, by_height, by_width
+        rows, columns = (height // 2 if halves_height else height), (width // 2 if halves_width else width)
+        even = picture[: rows * 2 if halves_height else rows, : columns * 2 if halves_width else columns]
+        picture = _with_channels(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_LINEAR), picture)
+        by_height, by_width = by_height * (1 + halves_height), by_width * (1 + halves_width)
+
+
+def _inverse_scale(by_height: float, by_width: float) -> Matrix:
+    return scaled(1 / by_height, 1 / by_width)
+
+
+def _density(matrix: Matrix, height: int, width: int) -> tuple[float, float]:
+    """Return how many pixels of the input lie between neighbours in the middle of the output: downwards, across."""
+    a, b, c, d, e, f, g, h, i = matrix
+    if g or h:
+        x, y = (width - 1) / 2, (height - 1) / 2
+        w = g * x + h * y + i
+        u, v = (a * x + b * y + c) / w, (d * x + e * y + f) / w
+        a, b, d, e = (a - g * u) / w, (b - h * u) / w, (d - g * v) / w, (e - h * v) / w
+    area = abs(a * e - b * d)
+    across, down = (a * a + b * b) ** 0.5, (d * d + e * e) ** 0.5
+    return (area / across if across else 0.0), (area / down if down else 0.0)
+
+
+def _with_channels(made: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return a picture with the single channel's axis, which OpenCV drops."""
+    return made if made.ndim == like.ndim else made[:, :, None]

@@ -1,0 +1,174 @@
+"""What runs at once on a sample: one step, or several that are fused; and which fields it writes into their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from loader_service.dataset.draws import DrawKeys
+from loader_service.dataset.fusing import RULES, Group, Run
+from loader_service.dataset.transforms.geometry.follow import Follow
+from loader_service.dataset.transforms.geometry.geometric import Geometric
+from loader_service.dataset.transforms.transform import FieldTransform, Sample, SampleTransform, Transform
+from loader_service.protocol.spec import Spec
+
+Rows = Mapping[str, np.ndarray]
+
+
+@dataclass(slots=True)
+class Turn:
+    """Whose turn it is, and its random numbers."""
+
+    epoch: int
+    draws: Mapping[int, Any]  # of each step that draws for all rows at once, (rows, draws)
+    keys: DrawKeys
+    row: int = 0  # among the draws
+    position: int = 0  # in the epoch
+
+
+@dataclass(eq=False)
+class Unit:
+    """Some steps, by their numbers, that are done to a sample at once."""
+
+    numbers: tuple[int, ...]
+    fields: tuple[str, ...]  # that it acts on; none: the sample as a whole
+    into_row: frozenset[str] = field(default=frozenset(), init=False)  # fields whose rows are written to
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the values may lie in the rows that it writes to."""
+        return False
+
+    @property
+    def writes(self) -> bool:
+        """Whether what it makes is written into a row, and not only a part of what lies elsewhere."""
+        return bool(self.into_row)
+
+    def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
+        """Return the sample after these steps."""
+        raise NotImplementedError(f"{type(self).__name__} must apply itself")
+
+
+@dataclass(eq=False)
+class OneField(Unit):
+    """A step that acts on one field."""
+
+    step: FieldTransform
+
+    @property
+    def in_place(self) -> bool:
+        """As the step has it."""
+        return self.step.in_place
+
+    @property
+    def writes(self) -> bool:
+        """As the step has it."""
+        return bool(self.into_row) and not self.step.views
+
+    def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
+        """Return the sample with another value of the field."""
+        (number,), (name,) = self.numbers, self.fields
+        row = rows[name] if self.into_row else None
+        sample[name] = self.step.apply(sample[name], turn.draws[number][turn.row], row)
+        return sample
+
+
+@dataclass(eq=False)
+class WholeSample(Unit):
+    """A step that acts on the sample as a whole."""
+
+    step: SampleTransform
+
+    def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
+        """Return what the step makes of it."""
+        return self.step.apply(sample, turn.keys.of(turn.epoch, self.numbers[0]), turn.position)
+
+
+@dataclass(eq=False)
+class Geometry(Unit):
+    """A run of geometric steps."""
+
+    run: Run
+
+    @property
+    def in_place(self) -> bool:
+        """As all its steps have it."""
+        return self.run.in_place
+
+    @property
+    def writes(self) -> bool:
+        """Unless all that happens are crops."""
+        return bool(self.into_row) and not self.run.views
+
+    def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
+        """Return the sample with all its pictures drawn."""
+        draws = [turn.draws[number][turn.row] for number in self.numbers]
+        return self.run.apply(sample, draws, {name: rows[name] for name in self.into_row})
+
+
+def groups_of(steps: tuple[Transform, ...]) -> list[Group | None]:
+    """Return the fields that each geometric step acts on; None for all other steps."""
+    groups: dict[str, Group] = {}
+    found: list[Group | None] = []
+    for step in steps:
+        if isinstance(step, Follow):
+            before = groups.get(step.image, Group(step.image))
+            groups[step.image] = Group(step.image, (*before.follows, step))
+        if isinstance(step, Geometric) and step.field not in groups:
+            groups[step.field] = Group(step.field)
+        found.append(groups[step.field] if isinstance(step, Geometric) else None)
+    return found
+
+
+def declared(step: Transform, group: Group | None, spec: Spec) -> Spec:
+    """Return the spec of a sample behind a step."""
+    return group.declare(step, spec) if isinstance(step, Geometric) and group is not None else step.declare(spec)
+
+
+def singly(steps: tuple[Transform, ...], groups: list[Group | None]) -> list[Unit]:
+    """Return each step as a unit, in turn: the plain way, which fused units must equal."""
+    return [unit for number in range(len(steps)) for unit in _unit(number, steps[number], groups[number])]
+
+
+def fused(steps: tuple[Transform, ...], groups: list[Group | None]) -> list[Unit]:
+    """Return the steps as units, in an order that makes the same sample.
+
+    A step that a cache may stand behind, since nothing before it is random, is a unit of its own: whether there is one
+    must change no sample.
+    """
+    fixed = next((number for number, step in enumerate(steps) if step.is_random), len(steps))
+    units = singly(steps[:fixed], groups)
+    open_: dict[str, int] = {}  # picture -> the place, among the units, of the run that steps may still join
+    for number in range(fixed, len(steps)):
+        step, group = steps[number], groups[number]
+        at = open_.get(group.image) if group else None
+        if isinstance(step, Geometric) and group is not None and at is not None:
+            before = units[at]
+            assert isinstance(before, Geometry), "only runs are open"
+            if before.run.group is group and all(rule.joins(before.run.steps, step) for rule in RULES):
+                run = Run(group, (*before.run.steps, step))
+                units[at] = Geometry((*before.numbers, number), group.fields, run)
+                continue
+        for unit in _unit(number, step, group):
+            open_ = {image: at for image, at in open_.items() if not _touch(unit, units[at])}
+            if isinstance(unit, Geometry) and group is not None:
+                open_[group.image] = len(units)
+            units.append(unit)
+    return units
+
+
+def _unit(number: int, step: Transform, group: Group | None) -> list[Unit]:
+    if isinstance(step, Geometric) and group is not None:
+        return [Geometry((number,), group.fields, Run(group, (step,)))]
+    if isinstance(step, FieldTransform):
+        return [OneField((number,), (step.field,), step)]
+    if isinstance(step, SampleTransform):
+        return [WholeSample((number,), (), step)]
+    return []  # it does nothing to a sample: `follow`
+
+
+def _touch(one: Unit, other: Unit) -> bool:
+    return not one.fields or not set(one.fields).isdisjoint(other.fields)
