@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loader_service.dataset.cache.step import Cache
+from loader_service.dataset.chained.augment_images import ImageDataGeneratorArguments
 from loader_service.dataset.chained.batches import Batches
 from loader_service.dataset.chained.selections import Selections
 from loader_service.dataset.chained.sources import Sources
@@ -37,7 +38,7 @@ from loader_service.protocol.ragged import assembled
 from loader_service.protocol.spec import FieldSpec, describe
 
 
-class Dataset(Sources, Transforms, Selections, Batches):
+class Dataset(Sources, Transforms, ImageDataGeneratorArguments, Selections, Batches):
     """What to load and how: a source, transforms, an order, a batch size. Every method returns a new one.
 
     >>> digits = Dataset.from_arrays(x=np.zeros((10, 8, 8, 1), "uint8"), y=np.arange(10))

@@ -35,6 +35,7 @@ from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.table import Table
 from loader_service.dataset.sources.volumes import Volumes
+from loader_service.dataset.transforms.augment_images import AugmentImages
 from loader_service.dataset.transforms.flip import RandomFlip
 from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from loader_service.dataset.transforms.map import Map, UserFunction
@@ -70,6 +71,7 @@ AnyTransform = Annotated[
     | RandomResizedCrop
     | RandomPatch
     | RandomFlip
+    | AugmentImages
     | Rescale
     | Normalize
     | Cast
