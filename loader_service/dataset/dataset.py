@@ -18,8 +18,10 @@ from loader_service.dataset.cache.step import Cache
 from loader_service.dataset.chained.augment_images import ImageDataGeneratorArguments
 from loader_service.dataset.chained.batches import Batches
 from loader_service.dataset.chained.selections import Selections
+from loader_service.dataset.chained.series import SeriesTransforms
 from loader_service.dataset.chained.sources import Sources
 from loader_service.dataset.chained.transforms import Transforms
+from loader_service.dataset.chained.volumes import VolumeTransforms
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.explain import explain
 from loader_service.dataset.explained_text import Explanation
@@ -38,7 +40,9 @@ from loader_service.protocol.ragged import assembled
 from loader_service.protocol.spec import FieldSpec, describe
 
 
-class Dataset(Sources, Transforms, ImageDataGeneratorArguments, Selections, Batches):
+class Dataset(
+    Sources, Transforms, ImageDataGeneratorArguments, SeriesTransforms, VolumeTransforms, Selections, Batches
+):
     """What to load and how: a source, transforms, an order, a batch size. Every method returns a new one.
 
     >>> digits = Dataset.from_arrays(x=np.zeros((10, 8, 8, 1), "uint8"), y=np.arange(10))

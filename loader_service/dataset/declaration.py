@@ -42,7 +42,9 @@ from loader_service.dataset.transforms.map import Map, UserFunction
 from loader_service.dataset.transforms.moments import Moments
 from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.patch import RandomPatch
+from loader_service.dataset.transforms.series import RandomJitter, RandomScale, RandomTimeWarp, RandomWindow
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
+from loader_service.dataset.transforms.volumes import RandomVolumeFlip, RandomVolumeRot90, RandomVolumeRotation
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
@@ -72,6 +74,13 @@ AnyTransform = Annotated[
     | RandomPatch
     | RandomFlip
     | AugmentImages
+    | RandomWindow
+    | RandomJitter
+    | RandomScale
+    | RandomTimeWarp
+    | RandomVolumeFlip
+    | RandomVolumeRot90
+    | RandomVolumeRotation
     | Rescale
     | Normalize
     | Cast

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
 from loader_service.dataset.chained.declared import Declared
+from loader_service.dataset.chained.turns import warn_of_turns
 from loader_service.dataset.given import PathLike
 from loader_service.dataset.statistics.stats import Stats
 from loader_service.dataset.transforms.augment_images import AugmentImages
 from loader_service.dataset.transforms.keras_affine import FillMode
 from loader_service.protocol.errors import DatasetError
 
-WHOLE_TURN = 360  # degrees
 Shift = int | float | Sequence[int | float]
 
 
@@ -85,9 +84,7 @@ class ImageDataGeneratorArguments(Declared):
             DatasetError: If an argument is wrong; names it.
         """
         for name, degrees in (("rotation_range", rotation_range), ("shear_range", shear_range)):
-            if isinstance(degrees, float | int) and degrees > WHOLE_TURN:
-                told = f"augment_images: {name}={degrees:g} is more than a whole turn: it is in degrees, to either side"
-                warnings.warn(told, stacklevel=2)
+            warn_of_turns("augment_images", name, degrees)
         if stats is not None:
             if mean is not None or std is not None:
                 raise DatasetError("augment_images: mean and std come from stats: give either")
