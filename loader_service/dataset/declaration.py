@@ -41,7 +41,7 @@ from loader_service.dataset.transforms.geometry import CenterCrop, RandomCrop, R
 from loader_service.dataset.transforms.map import Map, UserFunction
 from loader_service.dataset.transforms.moments import Moments
 from loader_service.dataset.transforms.pad import PadTo
-from loader_service.dataset.transforms.patch import RandomPatch
+from loader_service.dataset.transforms.patch import CenterPatch, RandomPatch
 from loader_service.dataset.transforms.series import RandomJitter, RandomScale, RandomTimeWarp, RandomWindow
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
 from loader_service.dataset.transforms.volumes import RandomVolumeFlip, RandomVolumeRot90, RandomVolumeRotation
@@ -72,6 +72,7 @@ AnyTransform = Annotated[
     | RandomCrop
     | RandomResizedCrop
     | RandomPatch
+    | CenterPatch
     | RandomFlip
     | AugmentImages
     | RandomWindow

@@ -82,6 +82,26 @@ def test_a_mask_goes_the_way_of_its_scan(method, channels):
     assert not np.array_equal(batch["y"], mask)
 
 
+# -- crop ---------------------------------------------------------------------------------------------------
+
+
+def test_the_middle_is_cut_out_of_all_fields():
+    x = volume(2, 9, 8, 7, 3)
+    dataset = Dataset.from_arrays(x=x, y=x[..., 0]).center_patch((4, 4, 7), field=["x", "y"]).batch(2)
+
+    batch = dataset.compute(0)
+
+    assert np.array_equal(batch["x"], x[:, 2:6, 2:6])
+    assert np.array_equal(batch["y"], x[:, 2:6, 2:6, :, 0])
+
+
+def test_a_middle_larger_than_the_volume_is_refused():
+    with pytest.raises(
+        SampleError, match=r"center_patch: field 'x' is \(3, 3, 3\), smaller than a patch of \(4, 3, 3\)"
+    ):
+        Dataset.from_arrays(x=np.zeros((2, 3, 3, 3))).center_patch((4, 3, 3), field="x").batch(1).compute(0)
+
+
 # -- flip ---------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from loader_service.dataset.chained.declared import Declared
 from loader_service.dataset.chained.turns import warn_of_turns
+from loader_service.dataset.transforms.patch import CenterPatch
 from loader_service.dataset.transforms.volumes import RandomVolumeFlip, RandomVolumeRot90, RandomVolumeRotation
 
 Field = str | Sequence[str]
@@ -14,6 +15,10 @@ Field = str | Sequence[str]
 
 class VolumeTransforms(Declared):
     """Of volumes (depth, height, width), or with channels behind; several fields are changed by one draw."""
+
+    def center_patch(self, size: Sequence[int], *, field: Field = "image") -> Self:
+        """Cut `size` out of the middle of the first axes, of all fields that are named."""
+        return self._then(CenterPatch, size=size, field=field)
 
     def random_volume_flip(self, probability: float | tuple[float, float, float] = 0.5, *, field: Field = "x") -> Self:
         """Mirror along each axis, with its probability: one for all, or those of depth, height and width."""
