@@ -75,7 +75,7 @@ def by_hand(jitter: bool) -> Make:
 
     cv2.setNumThreads(1)
     photos, out = photographs(), np.empty((ROWS, SIZE, SIZE, 3), np.float32)
-    mean, scale = np.float32(MEAN), np.float32(1 / np.array(STD))
+    mean, scale = np.array(MEAN, np.float32), (1 / np.array(STD)).astype(np.float32)
 
     def make() -> None:
         for photo, row in zip(photos, out, strict=True):
@@ -140,7 +140,7 @@ def keras_layers(jitter: bool) -> Make:
     def make() -> None:
         found = np.array([random_box(height, width) for _ in range(ROWS)], np.float32)
         ends = found[:, :2] + found[:, 2:] - 1
-        size = np.float32([height - 1, width - 1])
+        size = np.array([height - 1, width - 1], np.float32)
         chain(tf.constant(np.concatenate([found[:, :2] / size, ends / size], axis=1))).numpy()
 
     return make

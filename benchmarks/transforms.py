@@ -99,8 +99,8 @@ def _rescale(picture: np.ndarray, out: np.ndarray) -> None:
 
 
 def _normalize(picture: np.ndarray, out: np.ndarray) -> None:
-    np.subtract(picture, np.float32(MEAN), out=out, dtype=np.float32, casting="unsafe")
-    np.multiply(out, np.float32(1 / np.array(STD)), out=out)
+    np.subtract(picture, np.array(MEAN, np.float32), out=out, dtype=np.float32, casting="unsafe")
+    np.multiply(out, (1 / np.array(STD)).astype(np.float32), out=out)
 
 
 def _warp(picture: np.ndarray, out: np.ndarray) -> None:

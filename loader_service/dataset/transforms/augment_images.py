@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_v
 
 from loader_service.dataset.transforms.keras_affine import LARGEST, Affine, FillMode, transformed
 from loader_service.dataset.transforms.transform import Draws, FieldTransform, image_field
-from loader_service.dataset.transforms.values import Number
+from loader_service.dataset.transforms.values import Number, as_lines
 from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec
 
@@ -299,9 +299,11 @@ class AugmentImages(FieldTransform):
         if self.samplewise_std_normalization:
             target /= np.float32(target.std(dtype=np.float64) + EPSILON)
         if featurewise:
-            target -= np.asarray(self.mean, np.float32)
+            _, lines, mean = as_lines(target, target, np.asarray(self.mean, np.float32))
+            np.subtract(lines, mean, out=lines)
         if self.featurewise_std_normalization:
-            target /= np.asarray(self.std, np.float32) + np.float32(EPSILON)
+            _, lines, std = as_lines(target, target, np.asarray(self.std, np.float32) + np.float32(EPSILON))
+            np.divide(lines, std, out=lines)
         return target
 
 
