@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from loader_service.dataset.draws import uniforms
+from loader_service.dataset.draws import row_of_uniforms
 from loader_service.dataset.transforms.transform import Pixels, Sample, SampleTransform
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -79,7 +79,7 @@ class RandomPatch(_Patch):
 
     def corner(self, spare: list[int], key: int, position: int) -> list[int]:
         """Draw a place."""
-        draws = uniforms(key, np.asarray([position], np.int64), len(spare))[0].tolist()
+        draws = row_of_uniforms(key, position, len(spare))
         return [int(draw * (left + 1)) for draw, left in zip(draws, spare, strict=True)]
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pydantic import Field
 
-from loader_service.dataset.draws import uniforms
+from loader_service.dataset.draws import row_of_uniforms, uniforms
 from loader_service.dataset.transforms.transform import Draws, FieldTransform, Sample, SampleTransform
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -53,7 +53,7 @@ class RandomWindow(SampleTransform):
                 f"{self.kind}: field {names[0]!r} has {steps:,} steps, fewer than the window of {self.length:,}: make "
                 "that shorter, or pad first"
             )
-        draw = float(uniforms(key, np.asarray([position], np.int64), 1)[0, 0])
+        (draw,) = row_of_uniforms(key, position, 1)
         start = int(draw * (steps - self.length + 1))
         return {**sample, **{name: sample[name][start : start + self.length] for name in names}}
 
@@ -81,7 +81,7 @@ class RandomJitter(_OfFloats):
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Add noise to one recording."""
-        noise = normals(float(draws[0]), value.size).reshape(value.shape)
+        noise = normals(float(draws[0]), value.size, value.dtype).reshape(value.shape)
         noise *= self.std
         noised: np.ndarray = np.add(value, noise, out=_target(value, out), casting="same_kind")
         return noised
@@ -138,14 +138,14 @@ class RandomTimeWarp(SampleTransform):
 
     def times(self, steps: int, key: int, position: int) -> NDArray[np.float64]:
         """Return the time in the recording, in steps, that each new step is taken from: 0 .. steps - 1, increasing."""
-        draw = float(uniforms(key, np.asarray([position], np.int64), 1)[0, 0])
+        (draw,) = row_of_uniforms(key, position, 1)
         speeds = np.exp(self.std * normals(draw, self.knots))
         between = np.interp(np.arange(steps - 1) + 0.5, np.linspace(0, steps - 1, self.knots), speeds)
         times = np.concatenate([[0.0], np.cumsum(between)])
         return np.asarray(times * ((steps - 1) / times[-1]))
 
 
-def normals(draw: float, count: int) -> NDArray[np.float64]:
+def normals(draw: float, count: int, dtype: DTypeLike = np.float64) -> NDArray[Any]:
     """Return `count` normal numbers, which follow from one in [0, 1).
 
     Source: Box and Muller, "A note on the generation of random normal deviates", 1958.
@@ -154,10 +154,13 @@ def normals(draw: float, count: int) -> NDArray[np.float64]:
     True
     """
     pairs = -(-count // 2)
-    numbers = uniforms(int(draw * 2**53), ONE, 2 * pairs)[0].reshape(pairs, 2)
-    radius = np.sqrt(-2 * np.log1p(-numbers[:, 0]))  # of 1 - u: u may be 0
-    angle = 2 * np.pi * numbers[:, 1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[:count]
+    numbers = (1 - uniforms(int(draw * 2**53), ONE, 2 * pairs)[0]).astype(dtype)  # above 0, also as float32
+    found = np.empty((pairs, 2), dtype)
+    radius, angle = np.sqrt(-2 * np.log(numbers[::2])), numbers[1::2]
+    angle *= 2 * np.pi
+    np.multiply(radius, np.cos(angle), out=found[:, 0])
+    np.multiply(radius, np.sin(angle), out=found[:, 1])
+    return found.reshape(-1)[:count]
 
 
 def _at(value: np.ndarray, times: NDArray[np.float64]) -> np.ndarray:

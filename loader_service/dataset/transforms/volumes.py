@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator
 
-from loader_service.dataset.draws import uniforms
+from loader_service.dataset.draws import row_of_uniforms
 from loader_service.dataset.transforms.transform import Sample, SampleTransform
 from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -79,7 +79,7 @@ class _OfVolumes(SampleTransform):
                     f"{self.kind}: field {name!r} is {np.shape(sample[name])[:3]} and field {first!r} {extent}: "
                     "expected volumes of one size"
                 )
-        draws = uniforms(key, np.asarray([position], np.int64), self.draws)[0].tolist()
+        draws = row_of_uniforms(key, position, self.draws)
         return {**sample, **{name: self.changed(name, np.asarray(sample[name]), draws) for name in self.fields}}
 
     def changed(self, name: str, volume: np.ndarray, draws: list[float]) -> np.ndarray:
@@ -175,23 +175,26 @@ class RandomVolumeRotation(_OfVolumes):
         """Turn one volume."""
         smooth = name not in self.masks and str(volume.dtype) in INTERPOLATED
         number = volume.dtype if smooth else np.dtype(MOVED[volume.dtype.itemsize])
+        channels = volume.shape[3] if volume.ndim == 4 else 1
         slices = np.ascontiguousarray(np.moveaxis(volume, self.axis, 0))
         turned = np.empty_like(slices)
-        before, after = (array.view(number).reshape(*slices.shape[:3], -1) for array in (slices, turned))
-        self._turn(before, after, self.angle(draws[0]), smooth)
+        if channels <= MOST_CHANNELS:
+            self._turn(slices.view(number), turned.view(number), self.angle(draws[0]), smooth)
+        for first in range(0, channels, MOST_CHANNELS) if channels > MOST_CHANNELS else ():
+            part = np.ascontiguousarray(slices[..., first : first + MOST_CHANNELS])
+            of_part = np.empty_like(part)
+            self._turn(part.view(number), of_part.view(number), self.angle(draws[0]), smooth)
+            turned[..., first : first + MOST_CHANNELS] = of_part
         return np.moveaxis(turned, 0, self.axis)
 
     def _turn(self, slices: np.ndarray, out: np.ndarray, degrees: float, smooth: bool) -> None:
-        """Turn each slice (height, width, channels) about its centre."""
-        _, height, width, channels = slices.shape
+        """Turn each slice (height, width), or (height, width, channels), about its centre."""
+        height, width = slices.shape[1:3]
         matrix, size = rotation(degrees, height, width), (width, height)
         flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
         border, value = BORDERS[self.fill_mode], (self.value if smooth else 0.0,) * MOST_CHANNELS
         for before, after in zip(slices, out, strict=True):
-            for first in range(0, channels, MOST_CHANNELS):
-                part = np.ascontiguousarray(before[:, :, first : first + MOST_CHANNELS])
-                warped = cv2.warpAffine(part, matrix, size, flags=flags, borderMode=border, borderValue=value)
-                after[:, :, first : first + MOST_CHANNELS] = warped.reshape(part.shape)
+            cv2.warpAffine(before, matrix, size, dst=after, flags=flags, borderMode=border, borderValue=value)
 
 
 def rotation(degrees: float, height: int, width: int) -> NDArray[np.float64]:
