@@ -1,6 +1,6 @@
 """The training chain as others have it, one thread each: a random part of the picture, mirrored, jittered, normalized.
 
-    part       8 to 100 percent of the area, ratio 3/4 to 4/3, scaled to 224 x 224 bilinearly
+    part       8 to 100 percent of the area, ratio 3/4 to 4/3, scaled to 224 x 224 bilinearly, without antialiasing
     mirrored   half of the time
     jittered   brightness, contrast and saturation by 0.6 to 1.4, each
     normalized (value - mean) / std for each channel, as float32
@@ -164,7 +164,7 @@ def torch_functions(jitter: bool) -> Make:
         for photo, row in zip(photos, out, strict=True):
             top, left, height, width = random_box(*photo.shape[1:])
             part = photo[None, :, top : top + height, left : left + width]
-            x = functional.interpolate(part, (SIZE, SIZE), mode="bilinear", antialias=True)[0]
+            x = functional.interpolate(part, (SIZE, SIZE), mode="bilinear", antialias=False)[0]
             if random.random() < 0.5:
                 x = x.flip(-1)
             x = x.to(torch.float32)
@@ -186,6 +186,7 @@ def dali(jitter: bool) -> Make:
     with pipeline:
         x = fn.external_source(lambda: photos, no_copy=True)
         part = {"random_area": list(SCALE), "random_aspect_ratio": list(RATIO), "interp_type": types.INTERP_LINEAR}
+        part["antialias"] = False
         x = fn.random_resized_crop(x, size=(SIZE, SIZE), **part)
         if jitter:
             brightness, contrast, saturation = (fn.random.uniform(range=(1 - STRENGTH, 1 + STRENGTH)) for _ in range(3))
