@@ -99,7 +99,9 @@ def _inside(places: NDArray[np.float64], size: int) -> NDArray[np.float32]:
     if not last:
         return np.zeros(places.shape, np.float32)
     outside = (places < 0) | (places > last)
-    return np.where(outside, places % last, places).astype(np.float32)
+    if outside.any():
+        places = np.where(outside, places - last * np.floor(places * (1 / last)), places)  # faster than %
+    return places.astype(np.float32)
 
 
 def _with_channels(picture: np.ndarray) -> np.ndarray:
