@@ -12,82 +12,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeGuard
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
+from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from loader_service.dataset.transforms.keras_affine import LARGEST, Affine, FillMode, transformed
+from loader_service.dataset.transforms.keras_affine import LARGEST, Affine, transformed
+from loader_service.dataset.transforms.keras_ranges import Factors, Fill, NotNegative, Pair, Shift, Zoom
 from loader_service.dataset.transforms.transform import Draws, FieldTransform, image_field
 from loader_service.dataset.transforms.values import Number, as_lines
-from loader_service.protocol.errors import DatasetError, nearest
+from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
 
 WARPABLE = ("uint8", "uint16", "int16", "float32", "float64")
-FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+Statistic = Number | tuple[float, ...] | None
 EPSILON = 1e-6  # that Keras adds to each standard deviation
 WHITENING = (
     "zca_whitening is not done here: its matrix has (height * width * channels) squared entries, 90 GB for pictures of "
     "224 x 224. Whiten small pictures in a function of yours, with .map(...), or normalize each channel: "
     "featurewise_center=True, featurewise_std_normalization=True"
 )
-
-
-def _known_fill_mode(name: object) -> object:
-    if isinstance(name, str) and name not in FILL_MODES:
-        raise ValueError(f"there is no fill mode {name!r}; {nearest(name, FILL_MODES)}")
-    return name
-
-
-def _pair(said: object) -> tuple[float, float]:
-    if not _is_list(said) or len(said) != 2 or not all(map(_is_number, said)):
-        raise ValueError("expected two numbers, the least and the largest")
-    if said[0] > said[1]:
-        raise ValueError(f"{tuple(said)} is turned round: expected the smaller number first")
-    return float(said[0]), float(said[1])
-
-
-def _factors(said: object) -> object:
-    pair = _pair(said)
-    if pair[0] < 0:
-        raise ValueError(f"{pair} has a factor below 0: expected 1 for no change, 0 for black")
-    return pair
-
-
-def _zoom(said: object) -> object:
-    if _is_number(said):
-        if not 0 <= said < 1:
-            raise ValueError("expected a number in [0, 1): z means factors from 1 - z to 1 + z; or give two factors")
-        return float(said)
-    pair = _pair(said)
-    if pair[0] <= 0:
-        raise ValueError(f"{pair} zooms to nothing: expected factors above 0")
-    return pair
-
-
-def _shift_range(said: object) -> object:
-    if _is_number(said) and said >= 0:
-        return said
-    if _is_list(said) and len(said) and all(map(_is_number, said)):
-        return tuple(said)
-    raise ValueError("expected a number from 0 on, or a list of numbers to choose from")
-
-
-def _is_number(said: Any) -> TypeGuard[float]:
-    return isinstance(said, int | float) and not isinstance(said, bool)
-
-
-def _is_list(said: object) -> TypeGuard[Sequence[Any]]:
-    return isinstance(said, list | tuple)
-
-
-Pair = Annotated[tuple[float, float], BeforeValidator(_pair)]
-Factors = Annotated[tuple[float, float], BeforeValidator(_factors)]
-Zoom = Annotated[tuple[float, float] | float, BeforeValidator(_zoom)]
-Shift = Annotated[int | float | tuple[int | float, ...], BeforeValidator(_shift_range)]
-Statistic = Number | tuple[float, ...] | None
-NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Drawn(NamedTuple):
@@ -117,9 +62,7 @@ class AugmentImages(FieldTransform):
         Zoom, Field(description="Least and largest factor, for each axis anew; or z, for (1 - z, 1 + z).")
     ] = 0.0
     channel_shift_range: Annotated[NotNegative, Field(description="Shades, to either side.")] = 0.0
-    fill_mode: Annotated[
-        FillMode, BeforeValidator(_known_fill_mode), Field(description="What lies outside the picture.")
-    ] = "nearest"
+    fill_mode: Annotated[Fill, Field(description="What lies outside the picture.")] = "nearest"
     cval: float = Field(0.0, description='What lies outside with fill_mode="constant".')
     horizontal_flip: StrictBool = Field(False, description="Mirror left-right every other picture.")
     vertical_flip: StrictBool = Field(False, description="Mirror top-bottom every other picture.")
