@@ -55,6 +55,7 @@ PACKAGES = [
     "keras",
     "tensorflow",
     "torch",
+    "albumentations",
     "grain",
     "nvidia-dali-cuda120",
 ]

@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loader_service.dataset.cache.step import Cache
+from loader_service.dataset.chained.augment_images import ImageDataGeneratorArguments
 from loader_service.dataset.chained.batches import Batches
 from loader_service.dataset.chained.geometry import Geometry
 from loader_service.dataset.chained.selections import Selections
+from loader_service.dataset.chained.series import SeriesTransforms
 from loader_service.dataset.chained.sources import Sources
 from loader_service.dataset.chained.transforms import Transforms
+from loader_service.dataset.chained.volumes import VolumeTransforms
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.explain import explain
 from loader_service.dataset.explained_text import Explanation
@@ -38,7 +41,16 @@ from loader_service.protocol.ragged import assembled
 from loader_service.protocol.spec import FieldSpec, describe
 
 
-class Dataset(Sources, Geometry, Transforms, Selections, Batches):
+class Dataset(
+    Sources,
+    Geometry,
+    ImageDataGeneratorArguments,
+    SeriesTransforms,
+    VolumeTransforms,
+    Transforms,
+    Selections,
+    Batches,
+):
     """What to load and how: a source, transforms, an order, a batch size. Every method returns a new one.
 
     >>> digits = Dataset.from_arrays(x=np.zeros((10, 8, 8, 1), "uint8"), y=np.arange(10))

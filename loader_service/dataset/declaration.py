@@ -35,6 +35,7 @@ from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.table import Table
 from loader_service.dataset.sources.volumes import Volumes
+from loader_service.dataset.transforms.augment_images import AugmentImages
 from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
 from loader_service.dataset.transforms.geometry.elastic import RandomElastic
@@ -46,8 +47,10 @@ from loader_service.dataset.transforms.geometry.resize import RandomResizedCrop,
 from loader_service.dataset.transforms.map import Map, UserFunction
 from loader_service.dataset.transforms.moments import Moments
 from loader_service.dataset.transforms.pad import PadTo
-from loader_service.dataset.transforms.patch import RandomPatch
+from loader_service.dataset.transforms.patch import CenterPatch, RandomPatch
+from loader_service.dataset.transforms.series import RandomJitter, RandomScale, RandomTimeWarp, RandomWindow
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
+from loader_service.dataset.transforms.volumes import RandomVolumeFlip, RandomVolumeRot90, RandomVolumeRotation
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
 
@@ -84,6 +87,15 @@ AnyTransform = Annotated[
     | RandomPerspective
     | RandomElastic
     | Follow
+    | CenterPatch
+    | AugmentImages
+    | RandomWindow
+    | RandomJitter
+    | RandomScale
+    | RandomTimeWarp
+    | RandomVolumeFlip
+    | RandomVolumeRot90
+    | RandomVolumeRotation
     | Rescale
     | Normalize
     | Cast

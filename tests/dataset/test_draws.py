@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader_service.dataset.draws import mix, stream_key, uniforms
+from loader_service.dataset.draws import mix, row_of_uniforms, stream_key, uniforms
 
 KEY = stream_key("draws", 7, 0, 0)
 
@@ -18,6 +18,11 @@ def test_a_row_depends_on_its_position_alone(first, rows, count, data):
     whole = uniforms(KEY, positions, count)
 
     assert (uniforms(KEY, positions[start:stop], count) == whole[start:stop]).all()
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**48), st.integers(0, 12))
+def test_a_row_drawn_without_numpy_is_that_row(key, position, count):
+    assert row_of_uniforms(key, position, count) == uniforms(key, np.array([position]), count)[0].tolist()
 
 
 def test_the_numbers_stay_the_same_for_ever():

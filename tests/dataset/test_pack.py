@@ -656,6 +656,6 @@ def test_a_picture_is_decoded_from_where_it_lies():
     for suffix in (".jpg", ".png", ".bmp"):
         encoded = cv2.imencode(suffix, gradient(8, 8))[1].tobytes()
         view = memoryview(encoded).toreadonly()
-        assert np.array_equal(decode_image(encoded, gray=False), decode_image(view, gray=False))
+        assert np.array_equal(decode_image(encoded, "rgb"), decode_image(view, "rgb"))
         grey = cv2.imencode(suffix, gradient(8, 8)[..., 0])[1].tobytes()
         assert np.array_equal(decode_mask(grey), decode_mask(memoryview(grey)))

@@ -119,6 +119,19 @@ def test_a_split_depends_on_its_seed_alone(stratify):
     assert len({held(seed) for seed in range(20)}) == 20
 
 
+def test_a_split_without_a_shuffle_validates_with_the_first_samples():
+    labels = np.repeat([0, 1, 2], [13, 5, 2])
+    dataset = Dataset.from_arrays(x=np.arange(20), label=labels)
+
+    train, validation = dataset.split(0.2, shuffle=False)
+    by_class = dataset.split(0.2, stratify="label", shuffle=False)
+
+    assert ids_of(validation.batch(1)) == [0, 1, 2, 3]
+    assert ids_of(train.batch(1)) == list(range(4, 20))
+    assert ids_of(by_class[1].batch(1)) == [0, 1, 13, 18]  # 2.6 is 2, and there is at least one
+    assert len(ids_of(by_class[0].batch(1))) == 16
+
+
 def test_a_split_of_a_split_is_a_split():
     rest, test = arrays().split(0.25, seed=1)
     train, validation = rest.split(0.2, seed=1)

@@ -42,17 +42,21 @@ class Selections(Declared):
         """
         return self._select(Filter, function=None if function is None else UserCode.of(function), values=values)
 
-    def split(self, validation: float = 0.2, seed: int = 0, stratify: str | None = None) -> tuple[Self, Self]:
+    def split(
+        self, validation: float = 0.2, seed: int = 0, stratify: str | None = None, *, shuffle: bool = True
+    ) -> tuple[Self, Self]:
         """Split the samples by chance into two parts, one to train with and one to validate with.
 
         Args:
             validation: Share of the samples that validate, between 0 and 1; there is at least one in either part.
-            seed: Sets which they are. The same for the same seed, whatever `shuffle` says.
+            seed: Sets which they are. The same for the same seed, whatever `.shuffle` says.
             stratify: A field of the source, most often "label": the share then holds for each of its values.
+            shuffle: False: the first samples validate, of each class with `stratify`, their number rounded down; as
+                with the `validation_split` of Keras' generators.
         Returns:
             The dataset to train with, and the one to validate with.
         """
-        options = {"validation": validation, "seed": seed, "stratify": stratify}
+        options = {"validation": validation, "seed": seed, "stratify": stratify, "shuffle": shuffle}
         return self._select(Split, part="train", **options), self._select(Split, part="validation", **options)
 
     def balanced(self, field: str = "label", *, samples: int | None = None) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,7 +26,7 @@ from loader_service.dataset.objects import carry, named_or_carried
 from loader_service.dataset.sources.arrays import Arrays, RaggedRef, ragged_of
 from loader_service.dataset.sources.files import Files, declare_files
 from loader_service.dataset.sources.generator import Generator
-from loader_service.dataset.sources.image_folder import ImageFolder
+from loader_service.dataset.sources.image_folder import Color, ImageFolder
 from loader_service.dataset.sources.joined import Concat, Mix
 from loader_service.dataset.sources.keras_sequence import KerasSequence
 from loader_service.dataset.sources.npy_files import NpyFiles, list_ids
@@ -57,14 +57,18 @@ class Sources(Declared):
     """The `from_...` methods, and those that put datasets together."""
 
     @classmethod
-    def from_image_folder(cls, path: PathLike, *, color: Literal["rgb", "grayscale"] = "rgb") -> Self:
+    def from_image_folder(cls, path: PathLike, *, classes: Sequence[str] | None = None, color: Color = "rgb") -> Self:
         """Read pictures from class sub-folders: `path/CLASS/any.jpg`.
 
-        Fields: `image`, uint8 (height, width, 3) RGB, or (height, width, 1) for `color="grayscale"`; `label`,
-        int64 (), the place of the class among the sorted names of the sub-folders. Pictures must be of one size,
-        unless a transform makes them so.
+        Fields: `image`, uint8 (height, width, 3) RGB; `label`, int64 (), the place of the class among the sorted names
+        of the sub-folders. Pictures must be of one size, unless a transform makes them so.
+
+        Args:
+            classes: Sub-folders in the order of their numbers; others are left out. All, sorted, where None.
+            color: "rgb", "grayscale" (height, width, 1), or "rgba" (height, width, 4), whose alpha is 255 where a file
+                has none.
         """
-        return cls._of(ImageFolder, path=absolute(path), color=color)
+        return cls._of(ImageFolder, path=absolute(path), classes=classes, color=color)
 
     @classmethod
     def from_npy_files(cls, folder: PathLike, ids: Sequence[str] | None = None, labels: Labels | None = None) -> Self:
@@ -98,7 +102,7 @@ class Sources(Declared):
         *,
         root: PathLike | None = None,
         classes: Sequence[str] | None = None,
-        color: Literal["rgb", "grayscale"] = "rgb",
+        color: Color = "rgb",
         masks: Sequence[str] = ("mask",),
     ) -> Self:
         """Read files that are listed: pictures into the field `image`, `.npy` files into `x`; and `label`, where given.
@@ -110,7 +114,7 @@ class Sources(Declared):
                 from field to such a column.
             root: Folder that relative paths are relative to; the current one where None.
             classes: Their names, in the order of their numbers; those of the labels, sorted, where None.
-            color: Of pictures: (height, width, 3) RGB, or (height, width, 1).
+            color: Of pictures: "rgb" (height, width, 3), "grayscale" (height, width, 1), or "rgba" (height, width, 4).
             masks: Fields whose pictures hold a number in each pixel, which is left alone: (height, width, 1).
         Raises:
             DatasetError: If lists differ in length, a path is there twice, or a label is missing or NaN; by name.
@@ -128,7 +132,7 @@ class Sources(Declared):
         *,
         root: PathLike | None = None,
         classes: Sequence[str] | None = None,
-        color: Literal["rgb", "grayscale"] = "rgb",
+        color: Color = "rgb",
         masks: Sequence[str] = ("mask",),
     ) -> Self:
         """Read the files that a table lists: a CSV file, lines of text `path label`, or a frame of pandas'.
@@ -162,9 +166,7 @@ class Sources(Declared):
         )
 
     @classmethod
-    def from_paired_files(
-        cls, *, color: Literal["rgb", "grayscale"] = "rgb", masks: Sequence[str] = ("mask",), **fields: PathLike
-    ) -> Self:
+    def from_paired_files(cls, *, color: Color = "rgb", masks: Sequence[str] = ("mask",), **fields: PathLike) -> Self:
         """Read files that belong together by name: `image="images/image_*.png", label="labels/label_*.npy"`.
 
         Args:

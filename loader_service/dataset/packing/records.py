@@ -80,9 +80,7 @@ def _decoded(decoding: Decoding, content: bytes) -> tuple[Form, Encoded]:
 
 def decoder(decoding: str) -> Callable[[Encoded], np.ndarray]:
     """Return what makes an array of the bytes of a file."""
-    if decoding == "npy":
-        return decode_npy
-    return decode_mask if decoding == "mask" else _grey if decoding == "grayscale" else _colors
+    return DECODERS.get(decoding, _colors)
 
 
 def decode_npy(content: Encoded) -> np.ndarray:
@@ -102,8 +100,21 @@ def decode_npy(content: Encoded) -> np.ndarray:
 
 
 def _grey(content: Encoded) -> np.ndarray:
-    return decode_image(content, gray=True)
+    return decode_image(content, "grayscale")
 
 
 def _colors(content: Encoded) -> np.ndarray:
-    return decode_image(content, gray=False)
+    return decode_image(content, "rgb")
+
+
+def _with_alpha(content: Encoded) -> np.ndarray:
+    return decode_image(content, "rgba")
+
+
+DECODERS: dict[str, Callable[[Encoded], np.ndarray]] = {
+    "npy": decode_npy,
+    "mask": decode_mask,
+    "grayscale": _grey,
+    "rgb": _colors,
+    "rgba": _with_alpha,
+}

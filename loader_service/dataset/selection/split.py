@@ -26,6 +26,7 @@ class Split(SelectionStep):
     part: Literal["train", "validation"]
     validation: Annotated[float, Field(gt=0, lt=1, description="Share of the samples that validate.")] = 0.2
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Sets which they are.")] = 0
+    shuffle: bool = Field(True, description="By chance; or the first samples validate.")
     stratify: Annotated[str | None, Field(description="A field: the share holds for each of its values.")] = None
 
     def make_index(self, candidates: Candidates, table: ReadTable) -> Index:
@@ -36,8 +37,9 @@ class Split(SelectionStep):
         values, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
         if counts.min() < 2:
             raise DatasetError(self._too_few(values[counts < 2].tolist(), candidates.class_names))
-        held = np.clip(np.floor(self.validation * counts + 0.5).astype(np.int64), 1, counts - 1)
-        validates = _places(classes, counts, stream_key("split", self.seed)) < held[classes]
+        held = np.clip(self._held(counts), 1, counts - 1)
+        key = stream_key("split", self.seed) if self.shuffle else None
+        validates = _places(classes, counts, key) < held[classes]
         return {"numbers": np.flatnonzero(validates == (self.part == "validation"))}
 
     def apply(self, inner: Selection, index: Index, seed: int) -> Selection:
@@ -46,9 +48,13 @@ class Split(SelectionStep):
             return Listed(inner, index["numbers"])
         if inner.size < 2:
             raise DatasetError("split: one sample cannot be split into two parts")
-        held = min(max(int(self.validation * inner.size + 0.5), 1), inner.size - 1)
-        order = Permuted(inner, stream_key("split", self.seed))
+        held = min(max(int(self._held(np.asarray(inner.size))), 1), inner.size - 1)
+        order = Permuted(inner, stream_key("split", self.seed)) if self.shuffle else inner
         return Run(order, 0, held) if self.part == "validation" else Run(order, held, inner.size - held)
+
+    def _held(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many of so many samples validate: rounded; or cut to whole ones, as Keras' are."""
+        return np.asarray(np.floor(self.validation * counts + (0.5 if self.shuffle else 0)).astype(np.int64))
 
     def _too_few(self, values: list[float], class_names: list[str]) -> str:
         names = [
@@ -62,9 +68,11 @@ class Split(SelectionStep):
         )
 
 
-def _places(classes: NDArray[np.int64], counts: NDArray[np.int64], key: int) -> NDArray[np.int64]:
-    """Return where each sample stands in a random order of its class."""
+def _places(classes: NDArray[np.int64], counts: NDArray[np.int64], key: int | None) -> NDArray[np.int64]:
+    """Return where each sample stands in its class; with a key in a random order of it."""
     by_class = np.argsort(classes, kind="stable")
     places = np.empty(len(classes), np.int64)
     places[by_class] = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    if key is None:
+        return places
     return shuffled(places, counts[classes], mix(classes.astype(np.uint64), key))

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Decoding = Literal["rgb", "grayscale", "mask", "npy"]  # how a file becomes an array
+Decoding = Literal["rgb", "grayscale", "rgba", "mask", "npy"]  # how a file becomes an array
 
 
 @dataclass(frozen=True)

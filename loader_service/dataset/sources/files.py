@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.sources.contents import Contents, Decoding, FieldFiles
-from loader_service.dataset.sources.image_folder import SUFFIXES, decode_image
+from loader_service.dataset.sources.image_folder import SUFFIXES, Color, decode_image
 from loader_service.dataset.sources.labels import LABEL, Column, label_columns
 from loader_service.dataset.sources.mask import decode_mask
 from loader_service.dataset.sources.npy_files import NpyBodies
@@ -38,7 +38,7 @@ NPY = ".npy"
 PathLike = str | os.PathLike[str]
 Packed = dict[str, TableRef]  # packed strings
 Keep = Callable[[np.ndarray], TableRef]  # remembers an array that a declaration names
-Color = Annotated[Literal["rgb", "grayscale"], Field(description="Of pictures: three channels, or one.")]
+Colors = Annotated[Color, Field(description="Of pictures: three channels, one, or four with alpha.")]
 Masks = Annotated[
     tuple[str, ...], Field(description="Fields whose pictures hold a number in each pixel, not a colour.")
 ]
@@ -47,7 +47,7 @@ Masks = Annotated[
 class FilesSource(Source):
     """What all sources have in common whose samples are files that are listed."""
 
-    color: Color = "rgb"
+    color: Colors = "rgb"
     masks: Masks = ("mask",)
 
     @property
@@ -57,7 +57,7 @@ class FilesSource(Source):
 
     def reader(self, index: Index, table: ReadTable) -> FilesReader:
         """Open the files' index."""
-        return FilesReader(self.folder, index, gray=self.color == "grayscale", masks=self.masks)
+        return FilesReader(self.folder, index, color=self.color, masks=self.masks)
 
     def class_names(self, index: Index) -> list[str]:
         """Return the names of the classes of the labels; of a field by another name, where it alone has classes."""
@@ -341,9 +341,9 @@ class _Pictures:
 class FilesReader:
     """Decodes pictures, as image_folder does, reads `.npy` files, as npy_files does, and looks up labels."""
 
-    def __init__(self, root: str, index: Index, *, gray: bool, masks: Sequence[str]) -> None:
+    def __init__(self, root: str, index: Index, *, color: Color, masks: Sequence[str]) -> None:
         self._files: dict[str, _Pictures | NpyBodies] = {}
-        decode = partial(decode_image, gray=gray)
+        decode = partial(decode_image, color=color)
         for field in _fields(index, "paths"):
             path_of = _Paths(root, PackedStrings(sub_index(index, f"paths.{field}")))
             if path_of.are_npy:

@@ -11,16 +11,24 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from loader_service.dataset.sources.contents import Contents, FieldFiles
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
-from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, Spec
 from loader_service.protocol.tables import PackedStrings, pack_strings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 JPEG_MAGIC = b"\xff\xd8\xff"
+
+Color = Literal["rgb", "grayscale", "rgba"]
+FLAGS: dict[Color, int] = {
+    "rgb": cv2.IMREAD_COLOR_RGB,
+    "grayscale": cv2.IMREAD_GRAYSCALE,
+    "rgba": cv2.IMREAD_UNCHANGED,
+}
+JPEG_COLORS: dict[Color, str] = {"rgb": "RGB", "grayscale": "GRAY", "rgba": "RGBA"}
 
 
 class ImageFolder(Source):
@@ -28,7 +36,19 @@ class ImageFolder(Source):
 
     kind: Literal["image_folder"] = "image_folder"
     path: Annotated[str, Field(description="Folder of the class sub-folders; relative to the config.")]  # absolute here
-    color: Literal["rgb", "grayscale"] = "rgb"
+    color: Color = "rgb"
+    classes: Annotated[
+        tuple[str, ...] | None,
+        Field(min_length=1, description="Sub-folders in the order of their numbers; all, sorted, if nothing is said."),
+    ] = None
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, named: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = [name for name in named or () if (named or ()).count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is there twice: each class has one number")
+        return named
 
     def make_index(self, table: ReadTable) -> Index:
         """List all pictures, sorted by class and path."""
@@ -63,7 +83,13 @@ class ImageFolder(Source):
         if not classes:
             what = "is empty" if not any(root.iterdir()) else "has no sub-folders"
             raise DatasetError(f"folder {self.path!r} {what}: expected a sub-folder of pictures for each class")
-        return classes
+        for name in self.classes or ():
+            if name not in classes:
+                raise DatasetError(
+                    f"folder {self.path!r} has no sub-folder {name!r}, which is named in classes; "
+                    f"{nearest(name, classes)}"
+                )
+        return list(self.classes or classes)
 
     def reader(self, index: Index, table: ReadTable) -> ImageFolderReader:
         """Open the folder."""
@@ -99,7 +125,7 @@ class ImageFolderReader:
 
     def __init__(self, source: ImageFolder, index: Index) -> None:
         self._root = os.fsencode(source.path) + b"/"
-        self._gray = source.color == "grayscale"
+        self._color = source.color
         self._paths = PackedStrings(sub_index(index, "paths"))
         self._labels = index["label"]
 
@@ -116,7 +142,7 @@ class ImageFolderReader:
         sample: dict[str, Any] = {}
         if "image" in fields:
             with open(self._root + self._paths[sample_id], "rb", buffering=0) as file:
-                sample["image"] = decode_image(file.read(), gray=self._gray)
+                sample["image"] = decode_image(file.read(), self._color)
         if "label" in fields:
             sample["label"] = self._labels[sample_id]
         return sample
@@ -130,33 +156,48 @@ class ImageFolderReader:
         return os.fsdecode(self._root + self._paths[sample_id])
 
 
-def decode_image(encoded: bytes | memoryview, *, gray: bool) -> np.ndarray:
-    """Return a picture as uint8 (height, width, 3) RGB, or (height, width, 1).
+def decode_image(encoded: bytes | memoryview, color: Color) -> np.ndarray:
+    """Return a picture as uint8 (height, width, 3) RGB, (height, width, 4) with alpha, or (height, width, 1).
 
     Raises:
         DatasetError: If the bytes are no picture, or only a part of one.
     """
     if encoded[: len(JPEG_MAGIC)] == JPEG_MAGIC:
         try:
-            pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, colorspace="GRAY" if gray else "RGB", strict=True)
+            pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, colorspace=JPEG_COLORS[color], strict=True)
         except ValueError as error:
-            return _decode_rare_jpeg(encoded, gray=gray, reason=str(error))
+            return _decode_rare_jpeg(encoded, color, reason=str(error))
         return pixels
-    flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB
-    decoded = opencv_decode(encoded, flags)
+    decoded = _decode_other(encoded, color)
     if decoded is None:
         what = "the file is empty" if not encoded else f"its {len(encoded):,} bytes are no picture that can be decoded"
         raise DatasetError(what)
-    return decoded[:, :, None] if gray else decoded
+    return decoded
 
 
-def _decode_rare_jpeg(encoded: bytes | memoryview, *, gray: bool, reason: str) -> np.ndarray:
+def _decode_rare_jpeg(encoded: bytes | memoryview, color: Color, *, reason: str) -> np.ndarray:
     """Decode what libjpeg-turbo cannot turn into RGB (CMYK), and refuse what is damaged."""
     damaged = any(word in reason.lower() for word in ("premature", "corrupt", "truncat", "extraneous", "bogus"))
-    decoded = None if damaged else opencv_decode(encoded, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
+    decoded = None if damaged else _decode_other(encoded, color)
     if decoded is None:
         raise DatasetError(f"the JPEG is damaged: {reason}")
-    return decoded[:, :, None] if gray else decoded
+    return decoded
+
+
+def _decode_other(encoded: bytes | memoryview, color: Color) -> np.ndarray | None:
+    decoded = opencv_decode(encoded, FLAGS[color])
+    if decoded is None or color == "rgb":
+        return decoded
+    if color == "grayscale":
+        return decoded[:, :, None]
+    if decoded.ndim == 3 and decoded.shape[2] == 4:
+        if decoded.dtype == np.uint16:
+            decoded = (decoded >> 8).astype(np.uint8)  # as OpenCV makes bytes of them in all other cases
+        if decoded.dtype == np.uint8:
+            with_alpha: np.ndarray = cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA)
+            return with_alpha
+    opaque = opencv_decode(encoded, cv2.IMREAD_COLOR_RGB)
+    return None if opaque is None else np.asarray(cv2.cvtColor(opaque, cv2.COLOR_RGB2RGBA))
 
 
 def opencv_decode(encoded: bytes | memoryview, flags: int) -> np.ndarray | None:

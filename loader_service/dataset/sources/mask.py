@@ -27,7 +27,7 @@ def decode_mask(encoded: bytes | memoryview) -> np.ndarray:
         DatasetError: If the bytes are no picture, or one of colours.
     """
     if encoded[: len(JPEG_MAGIC)] == JPEG_MAGIC:
-        return decode_image(encoded, gray=True)
+        return decode_image(encoded, "grayscale")
     depth = 8
     is_png = encoded[: len(PNG_MAGIC)] == PNG_MAGIC
     if is_png and len(encoded) > IHDR.stop and encoded[COLOR_TYPE] == PALETTE:
