@@ -24,13 +24,16 @@ from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.draws import DrawKeys, uniforms
 from loader_service.dataset.naming import Naming
-from loader_service.dataset.purity import doubts, same, states
+from loader_service.dataset.purity import doubts, new_nans, same, states
+from loader_service.dataset.row_wise import Columns, RowWise, Samples
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Reader
-from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
+from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
+from loader_service.dataset.transforms.map_rows import MapRows
+from loader_service.dataset.transforms.picture import RangedPicture
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import lengths_of
@@ -111,7 +114,7 @@ class Chain:
             self._source_spec = reader.model(first)
         self._specs: list[Spec] = [self._source_spec]
         for number, transform in enumerate(transforms):
-            if isinstance(transform, Map):
+            if isinstance(transform, SampleFunction):
                 transform.load()
                 with globals_kept():
                     sample = self._sample(0, number + 1)
@@ -119,7 +122,7 @@ class Chain:
             else:
                 self._specs.append(transform.declare(self._specs[-1]))
         self.spec = self._specs[-1]  # of a sample after all transforms
-        self.runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in transforms)
+        self.runs_user_code = self._seeds_source or any(isinstance(step, SampleFunction) for step in transforms)
         self.ragged: tuple[str, ...] = ()  # fields whose rows `sequences` finds where they are
         if cached is not None:
             self._refuse_draws(cached.after)
@@ -176,6 +179,15 @@ class Chain:
             if number >= cached and (isinstance(transform, SampleTransform) or transform.field not in done)
         ]
 
+        maps_rows = any(isinstance(transform, MapRows) for _, transform, _ in self._sample_steps)
+        self._row_wise = (
+            RowWise([(number, step) for number, step, _ in self._sample_steps], self._specs, self._naming)
+            if maps_rows
+            else None
+        )
+        fixed = not any(spec.varies for spec in self._source_spec.values())
+        self._gathers = self._cached is None and fixed and self._reader.columns.issuperset(self._source_spec)
+
     def make_rows(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Rows) -> None:
         """Make rows of the samples that stand at these positions of an epoch.
 
@@ -189,7 +201,9 @@ class Chain:
         for column in self._columns:
             if column.field in out:
                 self._fill_column(column, ids, draws, out)
-        if self._sample_fields:
+        if self._row_wise is not None:
+            self._fill_row_wise(self._row_wise, epoch, ids, positions, draws, out)
+        elif self._sample_fields:
             self._fill_samples(epoch, ids, positions, draws, out)
 
     def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
@@ -212,7 +226,7 @@ class Chain:
             if isinstance(transform, FieldTransform):
                 writes, random = into_row and not transform.views, transform.is_random
             else:
-                writes, random = False, transform.is_random or isinstance(transform, Map)
+                writes, random = False, transform.is_random or isinstance(transform, SampleFunction)
             kept = self._cached is not None and number < self._cached.after
             steps.append(
                 StepTold(transform, self._specs[number + 1], number in place, writes, random and not kept, kept)
@@ -237,8 +251,8 @@ class Chain:
         """Refuse a user's code that draws random numbers, if what it makes is to be kept: it would be so for ever."""
         code: list[tuple[int, str, bool]] = [(SOURCE, "the source", False)] if self._seeds_source else []
         for number, transform in enumerate(self._transforms[:after]):
-            if isinstance(transform, Map):
-                code.append((number, f"map: {transform.function.name!r}", transform.takes_rng))
+            if isinstance(transform, SampleFunction):
+                code.append((number, transform.name, transform.takes_rng))
         for number, name, draws in code:
             with self._naming(self._first), globals_kept():
                 self._prepare(self._first, number + 1)
@@ -258,14 +272,60 @@ class Chain:
         if self._seeds_source and not self._reads_rows:
             found += doubts(self._reader.describe(self._first), partial(self._sample, steps=0))
         for number, transform in enumerate(self._transforms):
-            if isinstance(transform, Map) and not found:  # what comes behind it would be blamed as well
-                found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
+            if isinstance(transform, RangedPicture):
+                found += self._range_doubts(number, transform)
+            if isinstance(transform, SampleFunction) and not found:  # what comes behind it would be blamed as well
+                found += doubts(transform.name, partial(self._sample, steps=number + 1))
+                found += new_nans(transform.name, self._sample(0, number), self._sample(0, number + 1))
+            if isinstance(transform, MapRows) and not found and not self._maps_rows_alike(number, transform, some_ids):
+                found.append(
+                    f"{transform.name} makes other rows when it is given some at a time: how many it is given at once "
+                    "is nothing that a batch may depend on. Let it treat each row by itself, and draw random numbers "
+                    "from an argument `rng`, which has some of its own for each row"
+                )
         if self._reads_rows and not self._reads_rows_alike(some_ids):
             found.append(
                 "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
                 "once is nothing that a batch may depend on. Give your source no read_rows, or draw nothing in it"
             )
         return found
+
+    def _range_doubts(self, number: int, transform: RangedPicture) -> list[str]:
+        """Return what is wrong with the range of the pictures that a step is given: of the first one."""
+        if self._specs[number][transform.field].dtype != "float32":
+            return []
+        try:
+            with globals_kept():
+                told = transform.range_doubt(np.asarray(self._sample(0, number)[transform.field]))
+        except DatasetError:
+            return []  # a sample is bad: whoever makes it will say so
+        return [told] if told else []
+
+    def _maps_rows_alike(self, number: int, transform: MapRows, ids: NDArray[np.int64]) -> bool:
+        """Whether rows are the same when they are made together and one by one."""
+        if isinstance(self._reader, GeneratorReader):
+            return True  # it gives each sample once
+        positions = np.arange(len(ids))
+        draws, key = self._draw(0, positions), self._keys.of(0, number)
+        try:
+            with globals_kept():
+                before: Samples = []
+                for row, sample_id in enumerate(ids.tolist()):
+                    sample = self._read(0, sample_id, row, frozenset(self._source_spec))
+                    own = {step: drawn[row : row + 1] for step, drawn in draws.items()}
+                    before.append(self._after(sample, number, row, own))
+                rows = {name: np.stack([np.asarray(sample[name]) for sample in before]) for name in before[0]}
+                together = transform.apply_rows({name: value.copy() for name, value in rows.items()}, key, positions)
+                for row in range(len(ids)):
+                    some = slice(row, row + 1)
+                    alone = transform.apply_rows(
+                        {name: value[some].copy() for name, value in rows.items()}, key, positions[some]
+                    )
+                    if not same({name: value[some] for name, value in together.items()}, alone):
+                        return False
+        except Exception:  # whoever makes these samples will say so
+            return True
+        return True
 
     def _reads_rows_alike(self, ids: NDArray[np.int64]) -> bool:
         specs = self._source_spec.items()
@@ -372,16 +432,64 @@ class Chain:
                 for step, transform, into_row in steps:
                     if isinstance(transform, SampleTransform):
                         sample = transform.apply(sample, self._keys.of(epoch, step), position)
+                        if isinstance(transform, SampleFunction):
+                            transform.refuse_others(sample, self._specs[step + 1])
                     else:
                         name = transform.field
                         row = rows[name] if into_row else None
                         sample[name] = transform.apply(sample[name], draws[step][number], row)
                 self._collate(sample, rows, out, number)
 
+    def _fill_row_wise(
+        self,
+        steps: RowWise,
+        epoch: int,
+        ids: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        draws: Mapping[int, Any],
+        out: Rows,
+    ) -> None:
+        rows: Samples | Columns
+        if self._gathers:
+            specs = self._source_spec.items()
+            rows = {name: np.empty((len(ids), *field.room), field.dtype) for name, field in specs}
+            for name, column in rows.items():
+                self._reader.read_column(name, ids, column)
+        else:
+            rows = []
+            for sample_id, position in zip(ids.tolist(), positions.tolist(), strict=True):
+                with self._naming(sample_id):
+                    rows.append(
+                        self._read(epoch, sample_id, position, self._read_fields)
+                        if self._cached is None
+                        else dict(self._cached.get(sample_id, self._prepare))
+                    )
+        rows = steps.run(rows, ids, positions, draws, lambda number: self._keys.of(epoch, number))
+        if isinstance(rows, dict) and not self._varying:
+            for name in self._sample_fields:
+                put(out[name], rows[name], name)
+            return
+        for row, sample_id in enumerate(ids.tolist()):
+            with self._naming(sample_id):
+                sample = (
+                    {name: column[row, ...] for name, column in rows.items()} if isinstance(rows, dict) else rows[row]
+                )
+                self._collate(sample, {name: out[name][row, ...] for name in self._sample_fields}, out, row)
+
     def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`."""
+        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`.
+
+        What it gives may be its own, and is to be the same next time: a user's function gets a copy of what cannot be
+        written to.
+        """
         self._seed_source(epoch, position)
-        return self._reader.read(sample_id, fields)
+        sample = self._reader.read(sample_id, fields)
+        if self._seeds_source:
+            for name, value in sample.items():
+                view = value.view()
+                view.flags.writeable = False
+                sample[name] = view
+        return sample
 
     def _seed_source(self, epoch: int, position: int) -> None:
         if self._seeds_source:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from loader_service.dataset.cache.step import Cache
 from loader_service.dataset.chained.batches import Batches
+from loader_service.dataset.chained.colour import Colour
 from loader_service.dataset.chained.selections import Selections
 from loader_service.dataset.chained.sources import Sources
 from loader_service.dataset.chained.transforms import Transforms
@@ -37,7 +38,7 @@ from loader_service.protocol.ragged import assembled
 from loader_service.protocol.spec import FieldSpec, describe
 
 
-class Dataset(Sources, Transforms, Selections, Batches):
+class Dataset(Sources, Transforms, Colour, Selections, Batches):
     """What to load and how: a source, transforms, an order, a batch size. Every method returns a new one.
 
     >>> digits = Dataset.from_arrays(x=np.zeros((10, 8, 8, 1), "uint8"), y=np.arange(10))

@@ -45,6 +45,25 @@ def doubts(name: str, make: Make) -> Iterator[str]:
             )
 
 
+def new_nans(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence if a sample has NaN after a user's function, and had none before."""
+    found = _nans(after)
+    if found and not _nans(before):
+        field, count, size = found
+        yield (
+            f"{name} returns NaN in field {field!r} of the first sample, {count:,} times in {size:,} numbers, and was "
+            "given none: does it divide by zero, or take the logarithm of it?"
+        )
+
+
+def _nans(sample: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    for name, value in sample.items():
+        array = np.asarray(value)
+        if array.dtype.kind in "fc" and np.isnan(array).any():
+            return name, int(np.isnan(array).sum()), array.size
+    return None
+
+
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two samples are equal to the byte."""
     return one.keys() == other.keys() and all(_bytes(one[name]) == _bytes(other[name]) for name in one)

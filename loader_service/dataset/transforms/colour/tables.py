@@ -1,0 +1,168 @@
+"""Steps that give each value another one, whatever its place: by a table where pixels are bytes.
+
+Source: Pillow's ImageOps, for what solarize, posterize, equalize, autocontrast and invert are; as in torchvision.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import cv2
+import numpy as np
+from pydantic import Field, model_validator
+
+from loader_service.dataset.transforms.picture import RandomPicture, RangedPicture, clip
+from loader_service.dataset.transforms.ranges import Factor, Pair, Probability, drawn
+
+BYTES = np.arange(256)
+
+
+class RandomGamma(RangedPicture):
+    """Raise to a random power, in 0 .. 1: below 1 brightens what is dark, above 1 darkens it."""
+
+    draws: ClassVar[int] = 2
+    kind: Literal["random_gamma"] = "random_gamma"
+    gamma: Factor
+
+    @model_validator(mode="after")
+    def _above_zero(self) -> Self:
+        if self.gamma[0] <= 0:
+            raise ValueError(f"gamma {self.gamma} must be above 0")
+        return self
+
+    def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
+        """Change one picture."""
+        gamma = drawn(self.gamma, numbers[0])
+        if picture.dtype == np.uint8:
+            cv2.LUT(picture, np.rint(255 * (BYTES / 255) ** gamma).astype(np.uint8), dst=out)
+            return
+        low, high = self.bounds(picture)
+        width = np.float32(high - low)
+        np.subtract(picture, np.float32(low), out=out)
+        np.multiply(out, 1 / width, out=out)
+        clip(out, (0, 1))
+        cv2.pow(out, gamma, dst=out)
+        np.multiply(out, width, out=out)
+        np.add(out, np.float32(low), out=out)
+
+
+class RandomSolarize(RangedPicture):
+    """Invert, at random, all values from a threshold on."""
+
+    kind: Literal["random_solarize"] = "random_solarize"
+    threshold: Annotated[
+        float | None,
+        Field(description="In the picture's own units; the middle of its range, 128 of bytes, if not said."),
+    ] = None
+    probability: Probability = 0.5
+
+    def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
+        """Change one picture."""
+        solarize(picture, self.threshold, out, self.bounds(picture))
+
+
+def solarize(picture: np.ndarray, threshold: float | None, out: np.ndarray, bounds: Pair) -> None:
+    """Invert values from a threshold on; from the middle on, where it is None."""
+    low, high = bounds
+    if picture.dtype == np.uint8:
+        # Inverting a byte flips its bits: so where the comparison is 255, and not where it is 0.
+        least = 128 if threshold is None else int(np.ceil(np.clip(threshold, 0, 256)))
+        _, flips = cv2.threshold(picture, least - 1, 255, cv2.THRESH_BINARY)
+        cv2.bitwise_xor(picture, flips.reshape(picture.shape), dst=out)
+        return
+    middle = (low + high) / 2 if threshold is None else threshold
+    inverted = np.float32(low + high) - picture
+    np.copyto(out, np.where(picture >= np.float32(middle), inverted, picture))
+
+
+class RandomPosterize(RandomPicture):
+    """Keep, at random, the highest bits of each value alone."""
+
+    dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
+    kind: Literal["random_posterize"] = "random_posterize"
+    bits: Annotated[int, Field(ge=1, le=8, description="That are kept.")]
+    probability: Probability = 0.5
+
+    def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
+        """Change one picture."""
+        posterize(picture, self.bits, out)
+
+
+def posterize(picture: np.ndarray, bits: int, out: np.ndarray) -> None:
+    """Keep the highest bits of bytes."""
+    np.bitwise_and(picture, np.uint8(256 - (1 << (8 - bits))), out=out)
+
+
+class RandomEqualize(RandomPicture):
+    """Spread, at random, the values of each channel so that all are about equally frequent."""
+
+    dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
+    kind: Literal["random_equalize"] = "random_equalize"
+    probability: Probability = 0.5
+
+    def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
+        """Change one picture."""
+        equalize(picture, out)
+
+
+def equalize(picture: np.ndarray, out: np.ndarray) -> None:
+    """Equalize the histogram of each channel of bytes, as Pillow's ImageOps.equalize does, to the byte."""
+    tables = np.empty((256, picture.shape[2]), np.uint8)
+    for channel in range(picture.shape[2]):
+        counts = cv2.calcHist([picture], [channel], None, [256], (0, 256)).reshape(-1).astype(np.int64)
+        tables[:, channel] = _equalizing(counts)
+    _look_up(picture, tables, out)
+
+
+def _equalizing(counts: np.ndarray) -> np.ndarray:
+    """Return the table that equalizes values of these frequencies."""
+    values = np.flatnonzero(counts)
+    step = (int(counts.sum()) - int(counts[values[-1]])) // 255
+    if len(values) <= 1 or not step:
+        return BYTES
+    below = np.cumsum(counts) - counts
+    table: np.ndarray = np.minimum((step // 2 + below) // step, 255)
+    return table
+
+
+def _look_up(picture: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
+    """Look each channel up in a table of its own, (256, channels)."""
+    cv2.LUT(picture, tables[None] if picture.shape[2] > 1 else tables[:, 0], dst=out)
+
+
+class RandomAutocontrast(RangedPicture):
+    """Stretch, at random, each channel so that its darkest value is black and its lightest white."""
+
+    kind: Literal["random_autocontrast"] = "random_autocontrast"
+    probability: Probability = 0.5
+
+    def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
+        """Change one picture."""
+        autocontrast(picture, out, self.bounds(picture))
+
+
+def autocontrast(picture: np.ndarray, out: np.ndarray, bounds: Pair) -> None:
+    """Stretch each channel to the whole range; one of a single value stays what it is."""
+    low, high = bounds
+    lines = picture.reshape(len(picture), -1)  # the least of whole lines first: much faster than of every third number
+    least = lines.min(axis=0).reshape(-1, picture.shape[2]).min(axis=0).astype(np.float64)
+    most = lines.max(axis=0).reshape(-1, picture.shape[2]).max(axis=0).astype(np.float64)
+    flat = most <= least
+    scale = np.where(flat, 1, (high - low) / np.where(flat, 1, most - least))
+    offset = np.where(flat, 0, low - least * scale)
+    cv2.transform(picture, np.column_stack([np.diag(scale), offset]), dst=out)
+    clip(out, bounds)
+
+
+class RandomInvert(RangedPicture):
+    """Turn, at random, black into white."""
+
+    kind: Literal["random_invert"] = "random_invert"
+    probability: Probability = 0.5
+
+    def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
+        """Change one picture."""
+        if picture.dtype == np.uint8:
+            cv2.bitwise_not(picture, dst=out)
+        else:
+            np.subtract(np.float32(sum(self.bounds(picture))), picture, out=out)
