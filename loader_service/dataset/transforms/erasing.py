@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from loader_service.dataset.draws import mix
-from loader_service.dataset.transforms.picture import RangedPicture
+from loader_service.dataset.transforms.picture import BYTE, RangedPicture
 from loader_service.dataset.transforms.ranges import Ends, Probability
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
@@ -89,7 +89,7 @@ class RandomErasing(RangedPicture):
             return
         bits = mix(np.arange(1, -(-part.size // 8) + 1, dtype=np.uint64), seed).view(np.uint8)
         noise = bits[: part.size].reshape(part.shape)
-        if part.dtype == np.uint8:
+        if part.dtype == BYTE:
             part[...] = noise
         else:
             low, high = self.bounds(part)

@@ -17,6 +17,7 @@ from loader_service.dataset.transforms.transform import Draws, FieldTransform, i
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
 
+BYTE = np.dtype("uint8")  # to compare with: much faster than with np.uint8
 ALPHA = 4  # channels of a picture whose last one says how opaque it is
 OUT_OF_RANGE = 0.05  # of the range: farther outside, pictures are in other units
 
@@ -114,7 +115,7 @@ class RangedPicture(RandomPicture):
 
     def bounds(self, picture: np.ndarray) -> Pair:
         """Return black and white of a picture."""
-        if picture.dtype == np.uint8:
+        if picture.dtype == BYTE:
             return 0.0, 255.0
         return self.value_range or (0.0, 1.0)
 
@@ -134,7 +135,7 @@ class RangedPicture(RandomPicture):
 
 def clip(picture: np.ndarray, bounds: Pair) -> None:
     """Cut values off at black and white, in place; uint8 has been cut off already."""
-    if picture.dtype != np.uint8:
+    if picture.dtype != BYTE:
         np.clip(picture, bounds[0], bounds[1], out=picture)
 
 

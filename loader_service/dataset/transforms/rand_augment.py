@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from loader_service.dataset.transforms.colour.adjust import Adjustment, adjust
+from loader_service.dataset.transforms.colour.adjust import adjust
 from loader_service.dataset.transforms.colour.tables import autocontrast, equalize, posterize, solarize
 from loader_service.dataset.transforms.picture import RandomPicture
 from loader_service.dataset.transforms.quality.blur import sharpen
@@ -61,12 +61,12 @@ def operate(operation: str, picture: np.ndarray, magnitude: float, negative: boo
         case "identity":
             pass
         case "brightness":
-            adjust(picture, Adjustment(brightness=factor), picture, BYTES)
+            adjust(picture, picture, BYTES, brightness=factor)
         case "contrast":
-            adjust(picture, Adjustment(contrast=factor), picture, BYTES)
+            adjust(picture, picture, BYTES, contrast=factor)
         case "color":
             if picture.shape[2] > 1:
-                adjust(picture, Adjustment(saturation=factor), picture, BYTES)
+                adjust(picture, picture, BYTES, saturation=factor)
         case "sharpness":
             sharpen(picture, factor, picture, BYTES)
         case "posterize":

@@ -58,13 +58,17 @@ class Standardize(FieldTransform):
     def _standardize(self, sample: np.ndarray, out: np.ndarray) -> None:
         """Subtract first, in place from then on: float32 would lose digits the other way round."""
         mean, std = _moments(sample, self.per_channel)
-        # One line of numbers for each line of the sample: much faster than to go through channels one by one.
-        lines, repeats = (len(sample), sample.size // (len(sample) * mean.size)) if mean.size > 1 else (1, 1)
-        from_lines, to_lines = sample.reshape(lines, -1), out.reshape(lines, -1)
-        shift = np.tile(mean, repeats).astype(np.float32) if self.center else np.float32(0)
-        np.subtract(from_lines, shift, out=to_lines, dtype=np.float32, casting="unsafe")
+        shift, scale = mean.astype(np.float32), (1 / (std + EPSILON)).astype(np.float32)
+        if len(mean) > 1:
+            # One line of numbers for each line of the sample: much faster than to go through channels one by one.
+            repeats = sample.size // (len(sample) * len(mean))
+            shift, scale = np.tile(shift, repeats), np.tile(scale, repeats)
+            sample, out = sample.reshape(len(sample), -1), out.reshape(len(sample), -1)
+        if not self.center:
+            shift = np.zeros(1, np.float32)
+        np.subtract(sample, shift, out=out, dtype=np.float32, casting="unsafe")
         if self.std:
-            np.multiply(to_lines, np.tile(1 / (std + EPSILON), repeats).astype(np.float32), out=to_lines)
+            np.multiply(out, scale, out=out)
 
 
 def _moments(sample: np.ndarray, per_channel: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

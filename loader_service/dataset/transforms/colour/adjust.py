@@ -16,99 +16,99 @@ Source: Pillow's ImageEnhance and torchvision's functional transforms, for the m
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import cv2
 import numpy as np
 
-from loader_service.dataset.transforms.picture import clip
+from loader_service.dataset.transforms.picture import BYTE, clip
 from loader_service.dataset.transforms.ranges import Pair
 
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in OpenCV, Pillow, torchvision and Keras
+RED, GREEN, BLUE = 0.299, 0.587, 0.114  # of grey: ITU-R BT.601, as in OpenCV, Pillow, torchvision and Keras
 HueSpace = Literal["hsv", "yiq"]
 
-_TO_YIQ = np.array([GREY, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+_TO_YIQ = np.array([[RED, GREEN, BLUE], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_ALONE = np.eye(3)
-_ALL_GREY = np.tile(GREY, (3, 1))
 
 
-class Adjustment(NamedTuple):
-    """Factors, 1 for no change; and a share of a full turn, 0 for none."""
+def _basis() -> np.ndarray:
+    """Return what the matrices of all adjustments are made of, each as twelve numbers: see `_matrix`."""
+    grey = np.tile([RED, GREEN, BLUE], (3, 1))
+    beside = _FROM_YIQ @ np.diag([0, 1, 1]) @ _TO_YIQ  # what a pixel has beside its grey
+    turned = _FROM_YIQ @ np.array([[0, 0, 0], [0, 0, 1], [0, -1, 0]]) @ _TO_YIQ  # the same, turned by a quarter
+    parts = [np.column_stack([part, np.zeros(3)]) for part in (grey, beside, turned)]
+    offset = np.column_stack([np.zeros((3, 3)), np.ones(3)])
+    return np.stack([*parts, offset]).reshape(4, 12)
 
-    brightness: float = 1.0
-    contrast: float = 1.0
-    saturation: float = 1.0
-    hue: float = 0.0
-    hue_space: HueSpace = "hsv"
+
+_BASIS = _basis()
 
 
-def adjust(picture: np.ndarray, change: Adjustment, out: np.ndarray, bounds: Pair) -> None:
-    """Write an adjusted picture of 1 or 3 channels into `out`, which may be the picture itself."""
-    if change.hue and change.hue_space == "hsv":
-        _adjust_hsv(picture, change, out, bounds)
+def adjust(
+    picture: np.ndarray,
+    out: np.ndarray,
+    bounds: Pair,
+    brightness: float = 1.0,
+    contrast: float = 1.0,
+    saturation: float = 1.0,
+    hue: float = 0.0,
+    hue_space: HueSpace = "hsv",
+) -> None:
+    """Write an adjusted picture of 1 or 3 channels into `out`, which may be the picture itself.
+
+    Args:
+        bounds: Black and white.
+        brightness: A factor, 1 for no change; so are contrast and saturation.
+        hue: A share of a full turn.
+    """
+    if hue and hue_space == "hsv":
+        _adjust_hsv(picture, out, bounds, brightness, contrast, saturation, hue)
         return
-    scale, offset = _scale_and_offset(picture, change, bounds[0])
-    if change.saturation == 1 and not change.hue:
-        _scale(picture, scale, offset, out)
+    scale, offset = brightness, bounds[0] * (1 - brightness)
+    if contrast != 1:
+        means = cv2.mean(picture)
+        mean = means[0] if picture.shape[2] == 1 else RED * means[0] + GREEN * means[1] + BLUE * means[2]
+        offset = contrast * offset + (1 - contrast) * (scale * mean + offset)
+        scale *= contrast
+    of_bytes, grey_alone = picture.dtype == BYTE, saturation == 1 and not hue
+    if grey_alone and of_bytes and offset >= 0:  # nothing is below zero, so that the absolute value is the value
+        cv2.convertScaleAbs(picture, dst=out, alpha=scale, beta=offset)
+    elif picture.shape[2] == 1 or (grey_alone and not of_bytes):
+        cv2.addWeighted(picture, scale, picture, 0, offset, dst=out)
     else:
-        cv2.transform(picture, _matrix(change, scale, offset), dst=out)
+        cv2.transform(picture, _matrix(scale, offset, saturation, hue), dst=out)
     clip(out, bounds)
 
 
-def _scale_and_offset(picture: np.ndarray, change: Adjustment, black: float) -> Pair:
-    """Return what brightness and contrast come to: value * scale + offset."""
-    scale, offset = change.brightness, black * (1 - change.brightness)
-    if change.contrast != 1:
-        means = cv2.mean(picture)
-        mean = means[0] if picture.shape[2] == 1 else float(GREY @ means[:3])
-        offset = change.contrast * offset + (1 - change.contrast) * (scale * mean + offset)
-        scale *= change.contrast
-    return scale, offset
-
-
-def _scale(picture: np.ndarray, scale: float, offset: float, out: np.ndarray) -> None:
-    if picture.dtype != np.uint8:
-        np.multiply(picture, np.float32(scale), out=out)
-        if offset:
-            np.add(out, np.float32(offset), out=out)
-    elif offset >= 0:  # nothing can be below zero, so that the absolute value is the value
-        cv2.convertScaleAbs(picture, dst=out, alpha=scale, beta=offset)
-    else:
-        cv2.addWeighted(picture, scale, picture, 0, offset, dst=out)
-
-
-def _matrix(change: Adjustment, scale: float, offset: float) -> np.ndarray:
+def _matrix(scale: float, offset: float, saturation: float, hue: float) -> np.ndarray:
     """Return the 3 x 4 numbers of everything."""
-    colours = change.saturation * _ALONE + (1 - change.saturation) * _ALL_GREY
-    if change.hue:
-        colours = _turned(change.hue) @ colours
-    matrix = np.empty((3, 4))
-    np.multiply(colours, scale, out=matrix[:, :3])
-    matrix[:, 3] = offset
+    colour, angle = scale * saturation, 2 * math.pi * hue
+    parts = np.array([scale, colour * math.cos(angle), colour * math.sin(angle), offset])
+    matrix: np.ndarray = parts.dot(_BASIS).reshape(3, 4)
     return matrix
 
 
-def _turned(hue: float) -> np.ndarray:
-    """Return the matrix that turns hues about the grey axis, in the direction in which HSV counts them."""
-    sine, cosine = math.sin(2 * math.pi * hue), math.cos(2 * math.pi * hue)
-    turn = np.array([[1, 0, 0], [0, cosine, sine], [0, -sine, cosine]])
-    turned: np.ndarray = _FROM_YIQ @ turn @ _TO_YIQ
-    return turned
-
-
-def _adjust_hsv(picture: np.ndarray, change: Adjustment, out: np.ndarray, bounds: Pair) -> None:
+def _adjust_hsv(
+    picture: np.ndarray,
+    out: np.ndarray,
+    bounds: Pair,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+) -> None:
     black = bounds[0]
     colours = picture.astype(np.float32)
-    if change[:3] != (1, 1, 1):
-        adjust(colours, change._replace(hue=0.0), colours, bounds)
+    if not brightness == contrast == saturation == 1:
+        adjust(colours, colours, bounds, brightness, contrast, saturation)
     if black:
         np.subtract(colours, np.float32(black), out=colours)
     hsv = cv2.cvtColor(colours, cv2.COLOR_RGB2HSV, dst=colours)
     hues = np.zeros(3 * hsv.shape[1], np.float32)  # for one line of pixels: much faster than every third number
-    hues[::3] = 360 * (change.hue % 1)
-    np.add(hsv.reshape(len(hsv), -1), hues, out=hsv.reshape(len(hsv), -1))
-    if out.dtype == np.uint8:
+    hues[::3] = 360 * (hue % 1)
+    lines = hsv.reshape(len(hsv), -1)
+    np.add(lines, hues, out=lines)
+    if out.dtype == BYTE:
         cv2.convertScaleAbs(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv), dst=out)
         return
     cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=out)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from loader_service.dataset.transforms.colour.adjust import Adjustment, HueSpace, adjust
+from loader_service.dataset.transforms.colour.adjust import HueSpace, adjust
 from loader_service.dataset.transforms.picture import RangedPicture
 from loader_service.dataset.transforms.ranges import Factor, Pair, Turn, drawn
 from loader_service.protocol.errors import DatasetError
@@ -27,7 +27,7 @@ class RandomBrightness(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        adjust(picture, Adjustment(brightness=drawn(self.factor, numbers[0])), out, self.bounds(picture))
+        adjust(picture, out, self.bounds(picture), brightness=drawn(self.factor, numbers[0]))
 
 
 class RandomContrast(RangedPicture):
@@ -39,7 +39,7 @@ class RandomContrast(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        adjust(picture, Adjustment(contrast=drawn(self.factor, numbers[0])), out, self.bounds(picture))
+        adjust(picture, out, self.bounds(picture), contrast=drawn(self.factor, numbers[0]))
 
 
 class RandomSaturation(RangedPicture):
@@ -52,7 +52,7 @@ class RandomSaturation(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        adjust(picture, Adjustment(saturation=drawn(self.factor, numbers[0])), out, self.bounds(picture))
+        adjust(picture, out, self.bounds(picture), saturation=drawn(self.factor, numbers[0]))
 
 
 class RandomHue(RangedPicture):
@@ -66,8 +66,8 @@ class RandomHue(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        change = Adjustment(hue=drawn(self.factor, numbers[0]), hue_space=self.hue_space)
-        adjust(picture, change, out, self.bounds(picture))
+        turn = drawn(self.factor, numbers[0])
+        adjust(picture, out, self.bounds(picture), hue=turn, hue_space=self.hue_space)
 
 
 class ColorJitter(RangedPicture):
@@ -99,11 +99,13 @@ class ColorJitter(RangedPicture):
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
         brightness, contrast, saturation, hue = numbers
-        change = Adjustment(
+        adjust(
+            picture,
+            out,
+            self.bounds(picture),
             drawn(self.brightness, brightness),
             drawn(self.contrast, contrast),
             drawn(self.saturation, saturation),
             drawn(self.hue, hue),
             self.hue_space,
         )
-        adjust(picture, change, out, self.bounds(picture))

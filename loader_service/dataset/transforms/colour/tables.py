@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
-from loader_service.dataset.transforms.picture import RandomPicture, RangedPicture, clip
+from loader_service.dataset.transforms.picture import BYTE, RandomPicture, RangedPicture, clip
 from loader_service.dataset.transforms.ranges import Factor, Pair, Probability, drawn
 
 BYTES = np.arange(256)
+SHARES = (BYTES / 255).astype(np.float32)
 
 
 class RandomGamma(RangedPicture):
@@ -33,8 +34,8 @@ class RandomGamma(RangedPicture):
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
         gamma = drawn(self.gamma, numbers[0])
-        if picture.dtype == np.uint8:
-            cv2.LUT(picture, np.rint(255 * (BYTES / 255) ** gamma).astype(np.uint8), dst=out)
+        if picture.dtype == BYTE:
+            cv2.LUT(picture, cv2.convertScaleAbs(cv2.pow(SHARES, gamma), alpha=255), dst=out)
             return
         low, high = self.bounds(picture)
         width = np.float32(high - low)
@@ -64,7 +65,7 @@ class RandomSolarize(RangedPicture):
 def solarize(picture: np.ndarray, threshold: float | None, out: np.ndarray, bounds: Pair) -> None:
     """Invert values from a threshold on; from the middle on, where it is None."""
     low, high = bounds
-    if picture.dtype == np.uint8:
+    if picture.dtype == BYTE:
         # Inverting a byte flips its bits: so where the comparison is 255, and not where it is 0.
         least = 128 if threshold is None else int(np.ceil(np.clip(threshold, 0, 256)))
         _, flips = cv2.threshold(picture, least - 1, 255, cv2.THRESH_BINARY)
@@ -107,27 +108,19 @@ class RandomEqualize(RandomPicture):
 
 def equalize(picture: np.ndarray, out: np.ndarray) -> None:
     """Equalize the histogram of each channel of bytes, as Pillow's ImageOps.equalize does, to the byte."""
-    tables = np.empty((256, picture.shape[2]), np.uint8)
-    for channel in range(picture.shape[2]):
-        counts = cv2.calcHist([picture], [channel], None, [256], (0, 256)).reshape(-1).astype(np.int64)
-        tables[:, channel] = _equalizing(counts)
-    _look_up(picture, tables, out)
-
-
-def _equalizing(counts: np.ndarray) -> np.ndarray:
-    """Return the table that equalizes values of these frequencies."""
-    values = np.flatnonzero(counts)
-    step = (int(counts.sum()) - int(counts[values[-1]])) // 255
-    if len(values) <= 1 or not step:
-        return BYTES
-    below = np.cumsum(counts) - counts
-    table: np.ndarray = np.minimum((step // 2 + below) // step, 255)
-    return table
+    channels = range(picture.shape[2])
+    counts = np.stack([cv2.calcHist([picture], [each], None, [256], (0, 256)).reshape(-1) for each in channels])
+    counts = counts.astype(np.int64)
+    most = 255 - np.argmax(counts[:, ::-1] > 0, axis=1)  # the largest value that there is
+    step = (counts.sum(axis=1) - counts[channels, most])[:, None] // 255
+    below = np.cumsum(counts, axis=1) - counts
+    tables = np.minimum((step // 2 + below) // np.maximum(step, 1), 255)
+    _look_up(picture, np.where(step > 0, tables, BYTES).T.astype(np.uint8), out)
 
 
 def _look_up(picture: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
     """Look each channel up in a table of its own, (256, channels)."""
-    cv2.LUT(picture, tables[None] if picture.shape[2] > 1 else tables[:, 0], dst=out)
+    cv2.LUT(picture, np.ascontiguousarray(tables)[None] if picture.shape[2] > 1 else tables[:, 0], dst=out)
 
 
 class RandomAutocontrast(RangedPicture):
@@ -145,12 +138,15 @@ def autocontrast(picture: np.ndarray, out: np.ndarray, bounds: Pair) -> None:
     """Stretch each channel to the whole range; one of a single value stays what it is."""
     low, high = bounds
     lines = picture.reshape(len(picture), -1)  # the least of whole lines first: much faster than of every third number
-    least = lines.min(axis=0).reshape(-1, picture.shape[2]).min(axis=0).astype(np.float64)
-    most = lines.max(axis=0).reshape(-1, picture.shape[2]).max(axis=0).astype(np.float64)
-    flat = most <= least
-    scale = np.where(flat, 1, (high - low) / np.where(flat, 1, most - least))
-    offset = np.where(flat, 0, low - least * scale)
-    cv2.transform(picture, np.column_stack([np.diag(scale), offset]), dst=out)
+    channels = picture.shape[2]
+    least = lines.min(axis=0).reshape(-1, channels).min(axis=0).tolist()
+    most = lines.max(axis=0).reshape(-1, channels).max(axis=0).tolist()
+    matrix = np.zeros((channels, channels + 1))
+    for channel, (dark, light) in enumerate(zip(least, most, strict=True)):
+        scale = (high - low) / (light - dark) if light > dark else 1
+        matrix[channel, channel] = scale
+        matrix[channel, channels] = low - dark * scale if light > dark else 0
+    cv2.transform(picture, matrix, dst=out)
     clip(out, bounds)
 
 
@@ -162,7 +158,7 @@ class RandomInvert(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        if picture.dtype == np.uint8:
+        if picture.dtype == BYTE:
             cv2.bitwise_not(picture, dst=out)
         else:
             np.subtract(np.float32(sum(self.bounds(picture))), picture, out=out)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from loader_service.dataset.draws import mix
-from loader_service.dataset.transforms.picture import RangedPicture, clip
+from loader_service.dataset.transforms.picture import BYTE, RangedPicture, clip
 from loader_service.dataset.transforms.ranges import Amount, drawn
 
 QUANTILES = 1 << 16
@@ -35,7 +35,7 @@ class RandomNoise(RangedPicture):
         """Change one picture."""
         std, seed = drawn(self.std, numbers[0]), int(numbers[1] * (1 << 53))
         noise = normals(seed, picture.size).reshape(picture.shape)
-        depth = cv2.CV_8U if picture.dtype == np.uint8 else cv2.CV_32F
+        depth = cv2.CV_8U if picture.dtype == BYTE else cv2.CV_32F
         cv2.addWeighted(picture, 1, noise, std, 0, dst=out, dtype=depth)
         clip(out, self.bounds(picture))
 
