@@ -23,6 +23,7 @@ import numpy as np
 
 from loader_service.dataset.transforms.picture import BYTE, clip
 from loader_service.dataset.transforms.ranges import Pair
+from loader_service.dataset.transforms.scratch import scratch
 
 RED, GREEN, BLUE = 0.299, 0.587, 0.114  # of grey: ITU-R BT.601, as in OpenCV, Pillow, torchvision and Keras
 HueSpace = Literal["hsv", "yiq"]
@@ -98,9 +99,11 @@ def _adjust_hsv(
     hue: float,
 ) -> None:
     black = bounds[0]
-    colours = picture.astype(np.float32)
     if not brightness == contrast == saturation == 1:
-        adjust(colours, colours, bounds, brightness, contrast, saturation)
+        adjust(picture, out, bounds, brightness, contrast, saturation)
+        picture = out
+    colours = scratch("hsv", picture.shape, np.float32)
+    np.copyto(colours, picture)
     if black:
         np.subtract(colours, np.float32(black), out=colours)
     hsv = cv2.cvtColor(colours, cv2.COLOR_RGB2HSV, dst=colours)

@@ -20,8 +20,10 @@ from pydantic import Field
 from loader_service.dataset.draws import mix
 from loader_service.dataset.transforms.picture import BYTE, RangedPicture, clip
 from loader_service.dataset.transforms.ranges import Amount, drawn
+from loader_service.dataset.transforms.scratch import scratch
 
 QUANTILES = 1 << 16
+BLOCK = 1 << 15  # numbers that are made at once: few enough to stay in the cache; a multiple of four
 
 
 class RandomNoise(RangedPicture):
@@ -34,21 +36,25 @@ class RandomNoise(RangedPicture):
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
         std, seed = drawn(self.std, numbers[0]), int(numbers[1] * (1 << 53))
-        noise = normals(seed, picture.size).reshape(picture.shape)
+        noise = scratch("noise", picture.shape, np.float32)
+        fill_normals(noise.reshape(-1), seed)
         depth = cv2.CV_8U if picture.dtype == BYTE else cv2.CV_32F
         cv2.addWeighted(picture, 1, noise, std, 0, dst=out, dtype=depth)
         clip(out, self.bounds(picture))
 
 
-def normals(seed: int, count: int) -> NDArray[np.float32]:
-    """Return `count` normal numbers of mean 0 and deviation 1."""
-    bits = mix(np.arange(1, -(-count // 4) + 1, dtype=np.uint64), seed)
-    return normals_of(bits.view(np.uint16)[:count])
+def fill_normals(out: NDArray[np.float32], seed: int) -> None:
+    """Fill an array of one axis with normal numbers of mean 0 and deviation 1."""
+    for start in range(0, len(out), BLOCK):
+        part = out[start : start + BLOCK]
+        counters = np.arange(start // 4 + 1, start // 4 + 1 - (-len(part) // 4), dtype=np.uint64)
+        bits = mix(counters, seed).view(np.uint16)[: len(part)]
+        np.take(_quantiles(), bits, out=part, mode="clip")  # clip: none can be outside, and NumPy need not look
 
 
 def normals_of(bits: NDArray[Any]) -> NDArray[np.float32]:
     """Return the normal number for each whole number of 16 bits."""
-    return np.take(_quantiles(), bits, mode="clip")  # clip: none can be outside, and NumPy need not look
+    return np.take(_quantiles(), bits, mode="clip")
 
 
 @cache
