@@ -276,7 +276,8 @@ class Chain:
                 found += self._range_doubts(number, transform)
             if isinstance(transform, SampleFunction) and not found:  # what comes behind it would be blamed as well
                 found += doubts(transform.name, partial(self._sample, steps=number + 1))
-                found += new_nans(transform.name, self._sample(0, number), self._sample(0, number + 1))
+                with globals_kept():
+                    found += new_nans(transform.name, self._sample(0, number), self._sample(0, number + 1))
             if isinstance(transform, MapRows) and not found and not self._maps_rows_alike(number, transform, some_ids):
                 found.append(
                     f"{transform.name} makes other rows when it is given some at a time: how many it is given at once "

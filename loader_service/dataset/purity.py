@@ -58,9 +58,8 @@ def new_nans(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
 
 def _nans(sample: Mapping[str, Any]) -> tuple[str, int, int] | None:
     for name, value in sample.items():
-        array = np.asarray(value)
-        if array.dtype.kind in "fc" and np.isnan(array).any():
-            return name, int(np.isnan(array).sum()), array.size
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fc" and np.isnan(value).any():
+            return name, int(np.isnan(value).sum()), value.size
     return None
 
 

@@ -20,7 +20,7 @@ from loader_service.dataset.finish.lengths import RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
 from loader_service.dataset.finish.mixing import Mixing
 from loader_service.dataset.finish.step import Finish, Lengths, Room
-from loader_service.dataset.purity import doubts
+from loader_service.dataset.purity import doubts, new_nans
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.transforms.map import globals_kept
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
@@ -91,6 +91,8 @@ class Finisher:
         for number, step in enumerate(self._steps):
             if isinstance(step, MapBatch) and not found:
                 found += doubts(step.name, partial(self._try, number + 1, key))
+                with globals_kept():
+                    found += new_nans(step.name, self._try(number, key, 0), self._try(number + 1, key, 0))
         return found
 
     # -- within ----------------------------------------------------------------------------------------------
