@@ -276,8 +276,9 @@ class Chain:
                 found += self._range_doubts(number, transform)
             if isinstance(transform, SampleFunction) and not found:  # what comes behind it would be blamed as well
                 found += doubts(transform.name, partial(self._sample, steps=number + 1))
-                with globals_kept():
-                    found += new_nans(transform.name, self._sample(0, number), self._sample(0, number + 1))
+                found += new_nans(
+                    transform.name, partial(self._sample, 0, number), partial(self._sample, 0, number + 1)
+                )
             if isinstance(transform, MapRows) and not found and not self._maps_rows_alike(number, transform, some_ids):
                 found.append(
                     f"{transform.name} makes other rows when it is given some at a time: how many it is given at once "
@@ -303,30 +304,19 @@ class Chain:
         return [told] if told else []
 
     def _maps_rows_alike(self, number: int, transform: MapRows, ids: NDArray[np.int64]) -> bool:
-        """Whether rows are the same when they are made together and one by one."""
         if isinstance(self._reader, GeneratorReader):
             return True  # it gives each sample once
-        positions = np.arange(len(ids))
-        draws, key = self._draw(0, positions), self._keys.of(0, number)
+        draws = self._draw(0, np.arange(len(ids)))
+        before: Samples = []
         try:
             with globals_kept():
-                before: Samples = []
                 for row, sample_id in enumerate(ids.tolist()):
                     sample = self._read(0, sample_id, row, frozenset(self._source_spec))
                     own = {step: drawn[row : row + 1] for step, drawn in draws.items()}
                     before.append(self._after(sample, number, row, own))
-                rows = {name: np.stack([np.asarray(sample[name]) for sample in before]) for name in before[0]}
-                together = transform.apply_rows({name: value.copy() for name, value in rows.items()}, key, positions)
-                for row in range(len(ids)):
-                    some = slice(row, row + 1)
-                    alone = transform.apply_rows(
-                        {name: value[some].copy() for name, value in rows.items()}, key, positions[some]
-                    )
-                    if not same({name: value[some] for name, value in together.items()}, alone):
-                        return False
-        except Exception:  # whoever makes these samples will say so
+                return transform.makes_rows_alike(before, self._keys.of(0, number))
+        except Exception:  # a sample is bad: whoever makes it will say so
             return True
-        return True
 
     def _reads_rows_alike(self, ids: NDArray[np.int64]) -> bool:
         specs = self._source_spec.items()

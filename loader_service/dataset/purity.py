@@ -45,10 +45,17 @@ def doubts(name: str, make: Make) -> Iterator[str]:
             )
 
 
-def new_nans(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+def new_nans(
+    name: str, before: Callable[[], Mapping[str, Any]], after: Callable[[], Mapping[str, Any]]
+) -> Iterator[str]:
     """Yield a sentence if a sample has NaN after a user's function, and had none before."""
-    found = _nans(after)
-    if found and not _nans(before):
+    with globals_kept():
+        try:
+            found = _nans(after())
+            had = _nans(before()) if found else None
+        except Exception:  # it raises when it is run again: whoever makes that sample will say so
+            return
+    if found and not had:
         field, count, size = found
         yield (
             f"{name} returns NaN in field {field!r} of the first sample, {count:,} times in {size:,} numbers, and was "

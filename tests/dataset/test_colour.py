@@ -34,7 +34,7 @@ from loader_service.dataset.transforms.erasing import RandomErasing
 from loader_service.dataset.transforms.quality.blur import RandomBlur, RandomSharpness
 from loader_service.dataset.transforms.quality.jpeg import RandomJpeg
 from loader_service.dataset.transforms.quality.noise import RandomNoise, fill_normals
-from loader_service.dataset.transforms.rand_augment import RandAugment
+from loader_service.dataset.transforms.rand_augment import RandAugment, operate
 from loader_service.dataset.transforms.standardize import Standardize
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
@@ -448,6 +448,37 @@ def test_rand_augment_of_magnitude_zero_changes_little():
     ]
 
     assert np.mean(same) > 0.7
+
+
+@pytest.mark.parametrize(("operation", "axis"), [("translate_x", 1), ("translate_y", 0)])
+def test_rand_augment_shifts_by_the_papers_share_of_the_side(operation, axis):
+    picture = noisy(100, 100, 3)
+    moved = picture.copy()
+
+    operate(operation, moved, 15, True, 7)
+
+    by = int(150 / 331 * 100 * 0.5)
+    expected = np.roll(picture, -by, axis=axis)
+    expected[(slice(None),) * axis + (slice(-by, None),)] = 7
+    assert np.array_equal(moved, expected)
+
+
+@pytest.mark.parametrize(
+    ("operation", "theirs"),
+    [
+        ("rotate", lambda picture: picture.rotate(30 * 2 / 3)),
+        ("shear_x", lambda picture: picture.transform(picture.size, Image.Transform.AFFINE, (1, -0.2, 0, 0, 1, 0))),
+        ("shear_y", lambda picture: picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, 0, -0.2, 1, 0))),
+    ],
+)
+def test_rand_augment_turns_and_shears_as_pillow_does(operation, theirs):
+    """Nearest neighbours: at halves between two pixels, either is one."""
+    picture = smooth()
+    moved = picture.copy()
+
+    operate(operation, moved, 20, False, 0)
+
+    assert np.abs(moved - np.asarray(theirs(Image.fromarray(picture))).astype(int)).mean() < 3
 
 
 # -- bad input ----------------------------------------------------------------------------------------------

@@ -91,8 +91,7 @@ class Finisher:
         for number, step in enumerate(self._steps):
             if isinstance(step, MapBatch) and not found:
                 found += doubts(step.name, partial(self._try, number + 1, key))
-                with globals_kept():
-                    found += new_nans(step.name, self._try(number, key, 0), self._try(number + 1, key, 0))
+                found += new_nans(step.name, partial(self._try, number, key, 0), partial(self._try, number + 1, key, 0))
         return found
 
     # -- within ----------------------------------------------------------------------------------------------

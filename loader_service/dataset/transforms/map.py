@@ -10,7 +10,7 @@ import inspect
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +89,9 @@ class UserFunction(BaseModel):
         return spec_of(returned, self.name)
 
 
+_dtype = cache(np.dtype)  # of a name: comparing with names takes a microsecond
+
+
 class SampleFunction(UserFunction, SampleTransform):
     """A user's function as a transform."""
 
@@ -105,8 +108,8 @@ class SampleFunction(UserFunction, SampleTransform):
         for name, field in spec.items():
             if name not in returned:
                 raise SpecMismatch(f"{self.name} returned no field {name!r}, and did of the first sample")
-            dtype = np.asarray(returned[name]).dtype
-            if dtype != field.dtype and field.form == "dense" and not np.can_cast(dtype, field.dtype, "safe"):
+            dtype, first = np.asarray(returned[name]).dtype, _dtype(field.dtype)
+            if dtype != first and field.form == "dense" and not np.can_cast(dtype, first, "safe"):
                 raise SpecMismatch(
                     f"{self.name} returned {dtype} in field {name!r}, and {field.dtype} of the first sample: let it "
                     f"return one dtype, for example with .astype({field.dtype!r})"

@@ -6,13 +6,14 @@ numbers come from `RowNumbers`, which has numbers of its own for each row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.draws import mix, stream_key
+from loader_service.dataset.purity import same
 from loader_service.dataset.transforms.map import SampleFunction, writable
 from loader_service.dataset.transforms.quality.noise import normals_of
 from loader_service.dataset.transforms.transform import Sample
@@ -80,6 +81,18 @@ class MapRows(SampleFunction):
                     "entry for each"
                 )
         return made
+
+    def makes_rows_alike(self, samples: Sequence[Sample], key: int) -> bool:
+        """Whether it makes the same rows of samples that are given together, and one by one."""
+        positions = np.arange(len(samples))
+        rows = {name: np.stack([np.asarray(sample[name]) for sample in samples]) for name in samples[0]}
+        together = self.apply_rows({name: value.copy() for name, value in rows.items()}, key, positions)
+        for row in range(len(samples)):
+            some = slice(row, row + 1)
+            alone = self.apply_rows({name: value[some].copy() for name, value in rows.items()}, key, positions[some])
+            if not same({name: value[some] for name, value in together.items()}, alone):
+                return False
+        return True
 
     def refuse_other_rows(self, rows: Mapping[str, np.ndarray], spec: Spec) -> None:
         """See to it that all rows come back with the fields, dtypes and shapes of the first sample.
