@@ -220,21 +220,24 @@ class Chain:
         """Return how rows are made, as `compile` has decided."""
         place = {step.number: step for column in self._columns for step in column.steps}
         single = {number: into_row for number, _, into_row in self._sample_steps}
+        many = set(place) if self._row_wise is None else self._row_wise.many_rows(self._gathers)
         steps = []
         for number, transform in enumerate(self._transforms):
             into_row = place[number].into_row if number in place else single.get(number, False)
             if isinstance(transform, FieldTransform):
-                writes, random = into_row and not transform.views, transform.is_random
+                writes, random = into_row and not transform.views and self._row_wise is None, transform.is_random
             else:
                 writes, random = False, transform.is_random or isinstance(transform, SampleFunction)
             kept = self._cached is not None and number < self._cached.after
             steps.append(
-                StepTold(transform, self._specs[number + 1], number in place, writes, random and not kept, kept)
+                StepTold(transform, self._specs[number + 1], number in many, writes, random and not kept, kept)
             )
         return ChainTold(
             source=self._source_spec,
             steps=tuple(steps),
-            columns=tuple(column.field for column in self._columns),
+            columns=tuple(self.spec)
+            if len(many) == len(steps) > len(place)
+            else tuple(each.field for each in self._columns),
             read_into_row=tuple(column.field for column in self._columns if column.read_into_row),
             by_user=self._reads_rows,
         )

@@ -69,6 +69,19 @@ class RowWise:
                 rows = self._each(step, number, _samples(rows), ids, positions, draws, key)
         return rows
 
+    def many_rows(self, columns: bool) -> set[int]:
+        """Return the numbers of the steps that are done to many rows at once.
+
+        Args:
+            columns: Whether the source gives columns.
+        """
+        found = set()
+        for number, step in self._steps:
+            columns = isinstance(step, MapRows) or (columns and isinstance(step, FieldTransform) and step.vectorised)
+            if columns:
+                found.add(number)
+        return found
+
     def _each(
         self,
         step: FieldTransform | SampleTransform,

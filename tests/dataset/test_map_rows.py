@@ -178,6 +178,18 @@ def test_rows_of_different_lengths_are_refused_with_what_to_do(code):
         rows.map_rows(f"{code}:double").pad("x", most=9).batch(3).compute(0)
 
 
+def test_explain_tells_what_is_done_to_many_rows_at_once(arrays, code):
+    rows = arrays.rescale(2, field="x").map_rows(f"{code}:double").rescale(2, field="x")
+
+    (together,) = rows.explain().plain["chains"]
+    (mixed,) = rows.map("copy:copy").map_rows(f"{code}:double").explain().plain["chains"]
+
+    assert [step["many_rows"] for step in together["steps"]] == [True] * 3
+    assert together["many_rows"] == ["x"]
+    assert [step["many_rows"] for step in mixed["steps"]] == [True, True, True, False, True]
+    assert mixed["many_rows"] == []
+
+
 # -- other functions of the user's: what they must not return ----------------------------------------------
 
 ODD = """
