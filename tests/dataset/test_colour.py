@@ -235,8 +235,10 @@ def test_hues_turn_as_in_colorsys(turn):
 
     of_bytes = done(RandomHue(factor=(turn, turn)), picture)
     of_floats = done(RandomHue(factor=(turn, turn)), (picture / 255).astype(np.float32))
+    signed = done(RandomHue(factor=(turn, turn), value_range=(-1, 1)), (picture / 127.5 - 1).astype(np.float32))
 
     assert np.abs(of_bytes - 255 * expected).max() <= 1
+    np.testing.assert_allclose(signed, 2 * expected - 1, atol=1e-5)
     np.testing.assert_allclose(of_floats, expected, atol=1e-5)
 
 
