@@ -24,15 +24,29 @@ from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.draws import DrawKeys, uniforms
 from loader_service.dataset.naming import Naming
-from loader_service.dataset.purity import doubts, same, states
+from loader_service.dataset.purity import doubts, new_nans, same, states
+from loader_service.dataset.row_wise import Columns, RowWise, Samples
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Reader
-from loader_service.dataset.transforms.map import Map, globals_kept, seed_globals
+from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
+from loader_service.dataset.transforms.map_rows import MapRows
+from loader_service.dataset.transforms.picture import RangedPicture
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
-from loader_service.dataset.units import Geometry, OneField, Turn, Unit, declared, fused, groups_of, singly
+from loader_service.dataset.units import (
+    Turn,
+    Unit,
+    WholeSample,
+    declared,
+    fused,
+    groups_of,
+    maps_rows,
+    singly,
+    steps_of,
+    takes_columns,
+)
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import lengths_of
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -104,7 +118,7 @@ class Chain:
         self._groups = groups_of(transforms)
         self._specs: list[Spec] = [self._source_spec]
         for number, transform in enumerate(transforms):
-            if isinstance(transform, Map):
+            if isinstance(transform, SampleFunction):
                 transform.load()
                 with globals_kept():
                     sample = self._sample(0, number + 1)
@@ -112,7 +126,7 @@ class Chain:
             else:
                 self._specs.append(declared(transform, self._groups[number], self._specs[-1]))
         self.spec = self._specs[-1]  # of a sample after all transforms
-        self.runs_user_code = self._seeds_source or any(isinstance(step, Map) for step in transforms)
+        self.runs_user_code = self._seeds_source or any(isinstance(step, SampleFunction) for step in transforms)
         self.ragged: tuple[str, ...] = ()  # fields whose rows `sequences` finds where they are
         if cached is not None:
             self._refuse_draws(cached.after)
@@ -144,17 +158,20 @@ class Chain:
         mapped = max((k for k, step in enumerate(self._transforms) if isinstance(step, SampleTransform)), default=-1)
         cached = 0 if self._cached is None else self._cached.after
         units = [unit for unit in fused(self._transforms, self._groups) if unit.numbers[0] >= cached]
+        for unit in units:
+            if isinstance(unit, WholeSample):
+                unit.expected = self._specs[unit.numbers[0] + 1]
         columns: list[Column] = []
         for field, spec in self.spec.items():
             own = [unit for unit in units if field in unit.fields and unit.numbers[0] > mapped]
             self._find_rows(field, own)
             source = self._source_spec.get(field)
-            vectorised = all(map(_takes_columns, own))
+            vectorised = all(map(takes_columns, own))
             if field in varying:
                 vectorised = isinstance(self._reader, ArraysReader) and not own
             alone = mapped < 0 and self._cached is None
             if alone and field in self._reader.columns and vectorised and source is not None:
-                steps = tuple(step for unit in own for step in _steps_of(unit, field))
+                steps = tuple(step for unit in own for step in steps_of(unit, field))
                 in_place = all(into_row and step.in_place for _, step, into_row in steps)
                 columns.append(Column(field, source, steps, in_place and source == spec))
         self._columns = tuple(columns)
@@ -163,6 +180,10 @@ class Chain:
         self._sample_fields = tuple(field for field in self.spec if field not in done)
         self._read_fields = frozenset(self._source_spec if mapped >= 0 else self._sample_fields)
         self._units = [unit for unit in units if not unit.fields or not done.issuperset(unit.fields)]
+
+        self._row_wise = RowWise(self._units, self._naming) if any(map(maps_rows, self._units)) else None
+        fixed = not any(spec.varies for spec in self._source_spec.values())
+        self._gathers = self._cached is None and fixed and self._reader.columns.issuperset(self._source_spec)
 
     def make_rows(self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], out: Rows) -> None:
         """Make rows of the samples that stand at these positions of an epoch.
@@ -177,7 +198,9 @@ class Chain:
         for column in self._columns:
             if column.field in out:
                 self._fill_column(column, ids, draws, out)
-        if self._sample_fields:
+        if self._row_wise is not None:
+            self._fill_row_wise(self._row_wise, epoch, ids, positions, draws, out)
+        elif self._sample_fields:
             self._fill_samples(epoch, ids, positions, draws, out)
 
     def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
@@ -193,18 +216,20 @@ class Chain:
     def describe(self) -> ChainTold:
         """Return how rows are made, as `compile` has decided."""
         by_column = {number: into_row for column in self._columns for number, _, into_row in column.steps}
+        many = set(by_column) if self._row_wise is None else self._row_wise.many_rows(self._gathers)
         unit_of = {number: unit for unit in self._units for number in unit.numbers}
         steps = []
         for number, transform in enumerate(self._transforms):
             unit = unit_of.get(number)
-            random = transform.is_random or isinstance(transform, Map)
+            random = transform.is_random or isinstance(transform, SampleFunction)
             kept = self._cached is not None and number < self._cached.after
+            writes = unit is not None and unit.writes and self._row_wise is None
             steps.append(
                 StepTold(
                     transform,
                     self._specs[number + 1],
-                    many_rows=number in by_column,
-                    into_row=by_column.get(number, unit is not None and unit.writes),
+                    many_rows=number in many,
+                    into_row=by_column.get(number, writes),
                     random=random and not kept,
                     kept=kept,
                     fused=() if unit is None or len(unit.numbers) == 1 else unit.numbers,
@@ -213,7 +238,9 @@ class Chain:
         return ChainTold(
             source=self._source_spec,
             steps=tuple(steps),
-            columns=tuple(column.field for column in self._columns),
+            columns=tuple(self.spec)
+            if len(many) == len(steps) > len(by_column)
+            else tuple(each.field for each in self._columns),
             read_into_row=tuple(column.field for column in self._columns if column.read_into_row),
             by_user=self._reads_rows,
         )
@@ -231,8 +258,8 @@ class Chain:
         """Refuse a user's code that draws random numbers, if what it makes is to be kept: it would be so for ever."""
         code: list[tuple[int, str, bool]] = [(SOURCE, "the source", False)] if self._seeds_source else []
         for number, transform in enumerate(self._transforms[:after]):
-            if isinstance(transform, Map):
-                code.append((number, f"map: {transform.function.name!r}", transform.takes_rng))
+            if isinstance(transform, SampleFunction):
+                code.append((number, transform.name, transform.takes_rng))
         for number, name, draws in code:
             with self._naming(self._first), globals_kept():
                 self._prepare(self._first, number + 1)
@@ -252,14 +279,51 @@ class Chain:
         if self._seeds_source and not self._reads_rows:
             found += doubts(self._reader.describe(self._first), partial(self._sample, steps=0))
         for number, transform in enumerate(self._transforms):
-            if isinstance(transform, Map) and not found:  # what comes behind it would be blamed as well
-                found += doubts(f"map: {transform.function.name!r}", partial(self._sample, steps=number + 1))
+            if isinstance(transform, RangedPicture):
+                found += self._range_doubts(number, transform)
+            if isinstance(transform, SampleFunction) and not found:  # what comes behind it would be blamed as well
+                found += doubts(transform.name, partial(self._sample, steps=number + 1))
+                found += new_nans(
+                    transform.name, partial(self._sample, 0, number), partial(self._sample, 0, number + 1)
+                )
+            if isinstance(transform, MapRows) and not found and not self._maps_rows_alike(number, transform, some_ids):
+                found.append(
+                    f"{transform.name} makes other rows when it is given some at a time: how many it is given at once "
+                    "is nothing that a batch may depend on. Let it treat each row by itself, and draw random numbers "
+                    "from an argument `rng`, which has some of its own for each row"
+                )
         if self._reads_rows and not self._reads_rows_alike(some_ids):
             found.append(
                 "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
                 "once is nothing that a batch may depend on. Give your source no read_rows, or draw nothing in it"
             )
         return found
+
+    def _range_doubts(self, number: int, transform: RangedPicture) -> list[str]:
+        """Return what is wrong with the range of the pictures that a step is given: of the first one."""
+        if self._specs[number][transform.field].dtype != "float32":
+            return []
+        try:
+            with globals_kept():
+                told = transform.range_doubt(np.asarray(self._sample(0, number)[transform.field]))
+        except DatasetError:
+            return []  # a sample is bad: whoever makes it will say so
+        return [told] if told else []
+
+    def _maps_rows_alike(self, number: int, transform: MapRows, ids: NDArray[np.int64]) -> bool:
+        if isinstance(self._reader, GeneratorReader):
+            return True  # it gives each sample once
+        draws = self._draw(0, np.arange(len(ids)))
+        before: Samples = []
+        try:
+            with globals_kept():
+                for row, sample_id in enumerate(ids.tolist()):
+                    sample = self._read(0, sample_id, row, frozenset(self._source_spec))
+                    own = {step: drawn[row : row + 1] for step, drawn in draws.items()}
+                    before.append(self._after(sample, number, row, own))
+                return transform.makes_rows_alike(before, self._keys.of(0, number))
+        except Exception:  # a sample is bad: whoever makes it will say so
+            return True
 
     def _reads_rows_alike(self, ids: NDArray[np.int64]) -> bool:
         specs = self._source_spec.items()
@@ -364,10 +428,56 @@ class Chain:
                     sample = unit.apply(sample, turn, rows)
                 self._collate(sample, rows, out, number)
 
+    def _fill_row_wise(
+        self,
+        steps: RowWise,
+        epoch: int,
+        ids: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        draws: Mapping[int, Any],
+        out: Rows,
+    ) -> None:
+        rows: Samples | Columns
+        if self._gathers:
+            specs = self._source_spec.items()
+            rows = {name: np.empty((len(ids), *field.room), field.dtype) for name, field in specs}
+            for name, column in rows.items():
+                self._reader.read_column(name, ids, column)
+        else:
+            rows = []
+            for sample_id, position in zip(ids.tolist(), positions.tolist(), strict=True):
+                with self._naming(sample_id):
+                    rows.append(
+                        self._read(epoch, sample_id, position, self._read_fields)
+                        if self._cached is None
+                        else dict(self._cached.get(sample_id, self._prepare))
+                    )
+        rows = steps.run(rows, ids, positions, Turn(epoch, draws, self._keys))
+        if isinstance(rows, dict) and not self._varying:
+            for name in self._sample_fields:
+                put(out[name], rows[name], name)
+            return
+        for row, sample_id in enumerate(ids.tolist()):
+            with self._naming(sample_id):
+                sample = (
+                    {name: column[row, ...] for name, column in rows.items()} if isinstance(rows, dict) else rows[row]
+                )
+                self._collate(sample, {name: out[name][row, ...] for name in self._sample_fields}, out, row)
+
     def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`."""
+        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`.
+
+        What it gives may be its own, and is to be the same next time: a user's function gets a copy of what cannot be
+        written to.
+        """
         self._seed_source(epoch, position)
-        return self._reader.read(sample_id, fields)
+        sample = self._reader.read(sample_id, fields)
+        if self._seeds_source:
+            for name, value in sample.items():
+                view = value.view()
+                view.flags.writeable = False
+                sample[name] = view
+        return sample
 
     def _seed_source(self, epoch: int, position: int) -> None:
         if self._seeds_source:
@@ -402,15 +512,3 @@ class Chain:
 
     def _naming(self, sample_id: int) -> Naming:
         return Naming(self._reader.describe, sample_id)
-
-
-def _takes_columns(unit: Unit) -> bool:
-    """Return whether the steps of a unit take all rows of a task at once."""
-    return len(unit.fields) == 1 and all(step.vectorised for _, step, _ in _steps_of(unit, unit.fields[0]))
-
-
-def _steps_of(unit: Unit, field: str) -> tuple[tuple[int, FieldTransform, bool], ...]:
-    """Return the steps of a unit that acts on one field, as a column has them."""
-    assert isinstance(unit, OneField | Geometry), "no other unit acts on one field"
-    steps = (unit.step,) if isinstance(unit, OneField) else unit.run.steps
-    return tuple((number, step, field in unit.into_row) for number, step in zip(unit.numbers, steps, strict=True))

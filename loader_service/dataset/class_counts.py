@@ -7,7 +7,7 @@ import numpy as np
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.selection.selection import Selection
 from loader_service.dataset.sources.source import Reader
-from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.map import SampleFunction
 from loader_service.dataset.transforms.transform import FieldTransform
 from loader_service.protocol.spec import FieldSpec
 
@@ -59,6 +59,7 @@ def _is_label(spec: FieldSpec | None) -> bool:
 def _changes(declaration: Declaration, field: str) -> bool:
     """Whether a step may make another class of a label."""
     return any(step.kind == "map_batch" for step in declaration.finish) or any(
-        isinstance(step, Map) or (isinstance(step, FieldTransform) and step.field == field and step.kind not in KEEPING)
+        isinstance(step, SampleFunction)
+        or (isinstance(step, FieldTransform) and step.field == field and step.kind not in KEEPING)
         for step in declaration.transforms
     )

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from loader_service.dataset.cache.step import Cache
 from loader_service.dataset.chained.augment_images import ImageDataGeneratorArguments
 from loader_service.dataset.chained.batches import Batches
+from loader_service.dataset.chained.colour import Colour
 from loader_service.dataset.chained.geometry import Geometry
 from loader_service.dataset.chained.selections import Selections
 from loader_service.dataset.chained.series import SeriesTransforms
@@ -48,6 +49,7 @@ class Dataset(
     SeriesTransforms,
     VolumeTransforms,
     Transforms,
+    Colour,
     Selections,
     Batches,
 ):

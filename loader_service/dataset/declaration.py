@@ -16,6 +16,7 @@ from loader_service.dataset.buckets import Buckets
 from loader_service.dataset.cache.step import Cache
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
+from loader_service.dataset.finish.mixing import CutMix, Mixup
 from loader_service.dataset.objects import CODE_TAGS
 from loader_service.dataset.selection.drawn import Balanced, Weighted
 from loader_service.dataset.selection.filter import Filter
@@ -35,7 +36,26 @@ from loader_service.dataset.sources.python import Python
 from loader_service.dataset.sources.series import Series
 from loader_service.dataset.sources.table import Table
 from loader_service.dataset.sources.volumes import Volumes
+from loader_service.dataset.transforms.albumentation import Albumentations
 from loader_service.dataset.transforms.augment_images import AugmentImages
+from loader_service.dataset.transforms.colour.channel_shift import RandomChannelShift
+from loader_service.dataset.transforms.colour.grey import Grayscale, RandomGrayscale
+from loader_service.dataset.transforms.colour.jitter import (
+    ColorJitter,
+    RandomBrightness,
+    RandomContrast,
+    RandomHue,
+    RandomSaturation,
+)
+from loader_service.dataset.transforms.colour.tables import (
+    RandomAutocontrast,
+    RandomEqualize,
+    RandomGamma,
+    RandomInvert,
+    RandomPosterize,
+    RandomSolarize,
+)
+from loader_service.dataset.transforms.erasing import RandomErasing
 from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
 from loader_service.dataset.transforms.geometry.elastic import RandomElastic
@@ -45,10 +65,16 @@ from loader_service.dataset.transforms.geometry.pad_image import PadImage
 from loader_service.dataset.transforms.geometry.perspective import RandomPerspective
 from loader_service.dataset.transforms.geometry.resize import RandomResizedCrop, Resize
 from loader_service.dataset.transforms.map import Map, UserFunction
+from loader_service.dataset.transforms.map_rows import MapRows
 from loader_service.dataset.transforms.moments import Moments
 from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.patch import CenterPatch, RandomPatch
+from loader_service.dataset.transforms.quality.blur import RandomBlur, RandomSharpness
+from loader_service.dataset.transforms.quality.jpeg import RandomJpeg
+from loader_service.dataset.transforms.quality.noise import RandomNoise
+from loader_service.dataset.transforms.rand_augment import RandAugment
 from loader_service.dataset.transforms.series import RandomJitter, RandomScale, RandomTimeWarp, RandomWindow
+from loader_service.dataset.transforms.standardize import Standardize
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
 from loader_service.dataset.transforms.volumes import RandomVolumeFlip, RandomVolumeRot90, RandomVolumeRotation
 from loader_service.dataset.user_code import UserCode
@@ -102,11 +128,34 @@ AnyTransform = Annotated[
     | OneHot
     | ClassIndex
     | PadTo
+    | RandomBrightness
+    | RandomContrast
+    | RandomSaturation
+    | RandomHue
+    | ColorJitter
+    | RandomGamma
+    | RandomChannelShift
+    | Grayscale
+    | RandomGrayscale
+    | RandomInvert
+    | RandomSolarize
+    | RandomPosterize
+    | RandomEqualize
+    | RandomAutocontrast
+    | RandomBlur
+    | RandomSharpness
+    | RandomNoise
+    | RandomJpeg
+    | RandomErasing
+    | RandAugment
+    | Standardize
     | Map
+    | MapRows
+    | Albumentations
     | Moments,
     Field(discriminator="kind"),
 ]
-AnyFinish = Annotated[PadLongest | RaggedRows | MapBatch, Field(discriminator="kind")]
+AnyFinish = Annotated[PadLongest | RaggedRows | Mixup | CutMix | MapBatch, Field(discriminator="kind")]
 AnySelection = Annotated[Take | Skip | Filter | Split | Balanced | Weighted, Field(discriminator="kind")]
 
 

@@ -45,6 +45,31 @@ def doubts(name: str, make: Make) -> Iterator[str]:
             )
 
 
+def new_nans(
+    name: str, before: Callable[[], Mapping[str, Any]], after: Callable[[], Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield a sentence if a sample has NaN after a user's function, and had none before."""
+    with globals_kept():
+        try:
+            found = _nans(after())
+            had = _nans(before()) if found else None
+        except Exception:  # it raises when it is run again: whoever makes that sample will say so
+            return
+    if found and not had:
+        field, count, size = found
+        yield (
+            f"{name} returns NaN in field {field!r} of the first sample, {count:,} times in {size:,} numbers, and was "
+            "given none: does it divide by zero, or take the logarithm of it?"
+        )
+
+
+def _nans(sample: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    for name, value in sample.items():
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fc" and np.isnan(value).any():
+            return name, int(np.isnan(value).sum()), value.size
+    return None
+
+
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two samples are equal to the byte."""
     return one.keys() == other.keys() and all(_bytes(one[name]) == _bytes(other[name]) for name in one)

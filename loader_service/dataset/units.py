@@ -12,6 +12,8 @@ from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.fusing import RULES, Group, Run
 from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.geometric import Geometric
+from loader_service.dataset.transforms.map import SampleFunction
+from loader_service.dataset.transforms.map_rows import MapRows
 from loader_service.dataset.transforms.transform import FieldTransform, Sample, SampleTransform, Transform
 from loader_service.protocol.spec import Spec
 
@@ -81,10 +83,14 @@ class WholeSample(Unit):
     """A step that acts on the sample as a whole."""
 
     step: SampleTransform
+    expected: Spec | None = field(default=None, init=False)  # once that is known: what a user's function must return
 
     def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
         """Return what the step makes of it."""
-        return self.step.apply(sample, turn.keys.of(turn.epoch, self.numbers[0]), turn.position)
+        made = self.step.apply(sample, turn.keys.of(turn.epoch, self.numbers[0]), turn.position)
+        if self.expected is not None and isinstance(self.step, SampleFunction):
+            self.step.refuse_others(made, self.expected)
+        return made
 
 
 @dataclass(eq=False)
@@ -172,3 +178,20 @@ def _unit(number: int, step: Transform, group: Group | None) -> list[Unit]:
 
 def _touch(one: Unit, other: Unit) -> bool:
     return not one.fields or not set(one.fields).isdisjoint(other.fields)
+
+
+def maps_rows(unit: Unit) -> bool:
+    """Whether a unit is a user's function that takes many samples at once."""
+    return isinstance(unit, WholeSample) and isinstance(unit.step, MapRows)
+
+
+def takes_columns(unit: Unit) -> bool:
+    """Return whether the steps of a unit take all rows of a task at once."""
+    return len(unit.fields) == 1 and all(step.vectorised for _, step, _ in steps_of(unit, unit.fields[0]))
+
+
+def steps_of(unit: Unit, field: str) -> tuple[tuple[int, FieldTransform, bool], ...]:
+    """Return the steps of a unit that acts on one field, as a column has them."""
+    assert isinstance(unit, OneField | Geometry), "no other unit acts on one field"
+    steps = (unit.step,) if isinstance(unit, OneField) else unit.run.steps
+    return tuple((number, step, field in unit.into_row) for number, step in zip(unit.numbers, steps, strict=True))

@@ -265,3 +265,13 @@ def test_a_finish_is_part_of_the_key_and_of_its_plain_form():
         "<Dataset arrays(fields={x: rows of float32 (10, 2)}) -> pad(field='x') -> batch(size=2)>"
     )
     assert padded.plan.parts["finish"].startswith("pad #")
+
+
+def test_nan_that_a_function_on_batches_makes_is_told_of(user_module):
+    module = user_module("import numpy as np\ndef f(batch): return {'x': batch['x'] * np.nan}\n")
+
+    (doubt,) = table().map_batch(f"{module}:f").batch(4).plan.doubts()
+
+    assert doubt.startswith(
+        f"map_batch: '{module}:f' returns NaN in field 'x' of the first sample, 8 times in 8 numbers"
+    )

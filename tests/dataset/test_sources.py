@@ -385,8 +385,10 @@ def test_an_array_unlike_its_siblings_is_refused_by_name_with_both_specs(npy_fol
 
     if column:
         told = f"it holds {other.dtype} {other.shape}, its siblings float32 (3, 2) ({tmp_path}/0.npy): "
+    elif other.dtype == "float32":
+        told = "field 'x' is float32"
     else:
-        told = f"field 'x' is {other.dtype}"
+        told = "map: 'copy:copy' returned float64 in field 'x', and float32 of the first sample: "
     assert str(refused.value).startswith(f"sample 1 ({tmp_path}/1.npy): {told}")
 
 

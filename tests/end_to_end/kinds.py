@@ -162,6 +162,34 @@ def corner_of_both(sample: dict[str, Any]) -> dict[str, Any]:
     return {name: sample[name][:7, :6] for name in ("image", "mask")}
 
 
+def many_at_once(rows: dict[str, Any], rng: Any) -> dict[str, Any]:
+    """Add noise to some hundred rows at a time, and another field."""
+    return {**rows, "x": rows["x"] + rng.normal(0, 1, rows["x"].shape[1:]), "kind": rng.integers(0, 4)}
+
+
+class Turning:
+    """A callable of albumentations' form."""
+
+    def set_random_state(self, numbers: np.random.Generator, python: Any) -> None:
+        """Take generators."""
+        self.numbers = numbers
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Turn a picture round, or not."""
+        return {"image": image[::-1] if self.numbers.random() < 0.5 else image}
+
+
+turning = Turning()
+
+
+def _coloured(folder: Path) -> Dataset:
+    """Return pictures to which everything is done that changes values, and not places."""
+    jittered = _image_folder(folder).resize(6, 5).color_jitter(0.4, 0.4, 0.4, 0.1, probability=0.8).random_gamma(0.2)
+    blurred = jittered.random_channel_shift(20).random_blur().random_noise((1, 9)).random_jpeg().random_sharpness(0.5)
+    drawn = blurred.random_posterize(4).random_solarize().random_equalize().random_autocontrast().random_invert(0.1)
+    return drawn.random_grayscale().rand_augment(2, 20).random_erasing(boxes=2, fill="noise")
+
+
 def small(sample: dict[str, Any]) -> bool:
     """Keep most rows of `_arrays`."""
     return bool(sample["x"].sum() < 900)
@@ -218,6 +246,16 @@ KINDS: dict[str, Kind] = {
     ),
     "pictures": lambda folder: (
         _image_folder(folder).random_resized_crop(6, 5).random_flip().one_hot("label", 4).shuffle(4).batch(8)
+    ),
+    "pictures, coloured": lambda folder: _coloured(folder).standardize().shuffle(4).batch(8),
+    "pictures, mixed": lambda folder: (
+        _coloured(folder).one_hot("label", 4).mixup().cutmix(probability=0.5).shuffle(4).batch(8, "pad")
+    ),
+    "rows that a function takes many of": lambda folder: (
+        _arrays(folder).map_rows("tests.end_to_end.kinds:many_at_once").rescale(2, field="x").shuffle(5).batch(8)
+    ),
+    "pictures that a transform of another package turns": lambda folder: (
+        _image_folder(folder).resize(4, 4).albumentations("tests.end_to_end.kinds:turning").shuffle(4).batch(8)
     ),
     "pictures that are kept": lambda folder: (
         _image_folder(folder).cache(path=folder / "kept").random_resized_crop(6, 5).random_flip().shuffle(4).batch(8)

@@ -13,6 +13,7 @@ from loader_service.dataset.chained.declared import FUNCTION_ADVICE, Declared
 from loader_service.dataset.declaration import Batch, OnError, Shuffle
 from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
+from loader_service.dataset.finish.mixing import CutMix, Mixup
 from loader_service.dataset.given import checked, keep, row_array
 from loader_service.dataset.objects import named_or_carried
 from loader_service.dataset.transforms.pad import PadTo
@@ -119,6 +120,43 @@ class Batches(Declared):
             most: Bytes of the longest one, in UTF-8.
         """
         return self._finish(RaggedRows, kind="text", field=field, most=most)
+
+    def mixup(
+        self,
+        alpha: float = 0.2,
+        *,
+        field: str | Sequence[str] = "image",
+        label: str | Sequence[str] = "label",
+        probability: float = 1.0,
+    ) -> Self:
+        """Mix each row with another one of its batch: share * row + (1 - share) * other, labels likewise.
+
+        Rows that pad the last batch take no part. Of a shard, rows are mixed with that shard's.
+
+        Args:
+            alpha: Shares are drawn from Beta(alpha, alpha): the smaller, the closer to 0 and 1.
+            field: A field, or several, mixed by the same share.
+            label: Labels, or several: one-hot vectors or other floats.
+            probability: Share of the rows that are mixed.
+        """
+        return self._finish(Mixup, alpha=alpha, field=field, label=label, probability=probability)
+
+    def cutmix(
+        self,
+        alpha: float = 1.0,
+        *,
+        field: str | Sequence[str] = "image",
+        label: str | Sequence[str] = "label",
+        probability: float = 1.0,
+    ) -> Self:
+        """Put a box of another picture of its batch into each; labels are mixed by the area that each one has.
+
+        Args:
+            alpha: The area that stays is drawn from Beta(alpha, alpha).
+            field: Pictures, or several of one size, such as a picture and its mask, of which the same box is cut.
+            label: As for `mixup`, and so is `probability`.
+        """
+        return self._finish(CutMix, alpha=alpha, field=field, label=label, probability=probability)
 
     def map_batch(self, function: str | Callable[..., dict[str, Any]]) -> Self:
         """Call your function on every batch, when all its rows are there: a dict of arrays in, a dict of arrays out.

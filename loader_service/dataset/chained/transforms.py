@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -10,7 +10,9 @@ from loader_service.dataset.chained.declared import FUNCTION_ADVICE, Declared
 from loader_service.dataset.given import PathLike
 from loader_service.dataset.objects import named_or_carried
 from loader_service.dataset.statistics.stats import Stats
-from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.albumentation import Albumentations
+from loader_service.dataset.transforms.map import Map, SampleFunction
+from loader_service.dataset.transforms.map_rows import MapRows
 from loader_service.dataset.transforms.patch import RandomPatch
 from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
 from loader_service.protocol.errors import DatasetError
@@ -78,6 +80,38 @@ class Transforms(Declared):
         Raises:
             DatasetError: If there is no such module, or the function has no import path and cannot be pickled.
         """
+        return self._call(Map, function)
+
+    def map_rows(self, function: str | Callable[..., dict[str, Any]]) -> Self:
+        """Call your function on many samples at once: a dict of arrays (rows, ...) in, and one with as many rows out.
+
+        How many rows it is given is whatever a worker has to make next, and nothing may depend on it. An argument named
+        `rng` receives a `RowNumbers`: its `random`, `uniform`, `normal` and `integers` return arrays of shape (rows,
+        *shape), in which each row has numbers of its own. The function is named as for `map`, and may change its
+        arrays in place.
+
+        Raises:
+            DatasetError: As `map`.
+        """
+        return self._call(MapRows, function)
+
+    def albumentations(
+        self, transform: str | Callable[..., dict[str, Any]], *, targets: Mapping[str, str] | None = None
+    ) -> Self:
+        """Call a transform of albumentations', or any callable of that form: `transform(image=..., mask=...)["image"]`.
+
+        Its random numbers are this sample's own, whatever seed it was made with.
+
+        Args:
+            transform: Named as for `map`, or given.
+            targets: From what it calls an argument to the field that is meant, as in {"image": "x", "mask": "y"}. If
+                nothing is said, the fields `image`, `mask`, `bboxes` and `keypoints`, as far as there are such.
+        Raises:
+            DatasetError: As `map`.
+        """
+        return self._call(Albumentations, transform, targets=None if targets is None else dict(targets))
+
+    def _call(self, step: type[SampleFunction], function: str | Callable[..., Any], **options: Any) -> Self:
         tables = dict(self.tables)
-        step = self._then(Map, function=named_or_carried(function, "map", FUNCTION_ADVICE, tables))
-        return replace(step, tables=tables)
+        code = named_or_carried(function, step.model_fields["kind"].default, FUNCTION_ADVICE, tables)
+        return replace(self._then(step, function=code, **options), tables=tables)

@@ -3,7 +3,7 @@
     direct   fields that no step touches: their rows are written where the reader will find them
     stage    all others: rows of one length each, with room for the longest, and lengths beside them
 
-What becomes of rows that differ in length is settled first; users' functions see whole arrays.
+What becomes of rows that differ in length is settled first, then rows are mixed; users' functions see whole arrays.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import numpy as np
 from loader_service.dataset.collate import TEXT, put, put_part, spec_of
 from loader_service.dataset.finish.lengths import RaggedRows
 from loader_service.dataset.finish.map_batch import MapBatch
+from loader_service.dataset.finish.mixing import Mixing
 from loader_service.dataset.finish.step import Finish, Lengths, Room
-from loader_service.dataset.purity import doubts
+from loader_service.dataset.purity import doubts, new_nans
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.transforms.map import globals_kept
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
-from loader_service.protocol.layout import lengths_of, splits_of
+from loader_service.protocol.layout import IDS, lengths_of, splits_of
 from loader_service.protocol.ragged import Ragged
 from loader_service.protocol.spec import FieldSpec, Spec
 
@@ -48,12 +49,13 @@ class Finisher:
         text = [name for name, field in spec.items() if field.form == TEXT.form and name not in said]
         lengths = [*(step for step in steps if isinstance(step, Lengths)), *map(_as_text, text)]
         self._maps = [step for step in steps if isinstance(step, MapBatch)]
-        self._steps: list[Finish] = [*lengths, *self._maps]
+        mixing = [step for step in steps if isinstance(step, Mixing)]
+        self._steps: list[Finish] = [*lengths, *mixing, *self._maps]
         self._batch_size = batch_size
         self._model = model() if self._maps else {}  # not its maker, which would keep whoever keeps this
         self.varying = _varying(spec, lengths)
-        staged = spec if self._maps else self.varying
-        self._staged = [name for name in spec if name in staged]
+        mixed = {name for step in mixing for name in step.fields}
+        self._staged = [name for name in spec if self._maps or name in self.varying or name in mixed]
         self.stage: dict[str, FieldSpec] = {}
         for name in self._staged:
             field = self.varying.get(name, spec[name])
@@ -89,6 +91,7 @@ class Finisher:
         for number, step in enumerate(self._steps):
             if isinstance(step, MapBatch) and not found:
                 found += doubts(step.name, partial(self._try, number + 1, key))
+                found += new_nans(step.name, partial(self._try, number, key, 0), partial(self._try, number + 1, key, 0))
         return found
 
     # -- within ----------------------------------------------------------------------------------------------
@@ -102,9 +105,13 @@ class Finisher:
             else rows[name]
             for name in self._staged
         }
+        samples = int(np.count_nonzero(rows[IDS] >= 0)) if IDS in rows else None  # of the rows; all, where None
         for number, step in enumerate(self._steps[:steps]):
             try:
-                fields = step.apply(fields, room, key(number), position)
+                if isinstance(step, Mixing):
+                    fields = step.mix(fields, self._room_after(number, room), key(number), position, samples)
+                else:
+                    fields = step.apply(fields, self._room_after(number, room), key(number), position)
             except Exception as error:
                 if not isinstance(step, MapBatch) or isinstance(error, DatasetError):
                     raise
@@ -112,6 +119,13 @@ class Finisher:
                 failed.add_note(traceback.format_exc())
                 raise failed from error
         return fields
+
+    def _room_after(self, number: int, room: Room) -> Room:
+        """Return what hands out room to a step: of its own, for a field that is mixed again, and not in place."""
+        again = {name for step in self._steps[number + 1 :] if isinstance(step, Mixing) for name in step.fields}
+        if not again:
+            return room
+        return lambda name, shape, dtype: (scratch if name in again else room)(name, shape, dtype)
 
     def _declare(self, spec: dict[str, FieldSpec]) -> dict[str, FieldSpec]:
         for name, field in spec.items():

@@ -162,8 +162,9 @@ def _title(name: str, plan: AnyPlan, samples: int, n: int) -> str:
 def _notes(declaration: Declaration, n: int) -> list[str]:
     if declaration.source.whole:
         return ["rows of whole batches: what the object made of its samples, and nobody knows what they were before"]
-    if any(step.kind == "map_batch" for step in declaration.finish):
-        return [f"map_batch was given these {n} samples as a batch"]
+    whole = [step.kind for step in declaration.finish if step.kind in ("mixup", "cutmix", "map_batch")]
+    if whole:
+        return [f"{' and '.join(whole)} {'was' if len(whole) == 1 else 'were'} given these {n} samples as a batch"]
     return []
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from loader_service.dataset.declaration import Batch, Declaration
 from loader_service.dataset.statistics.stats import FieldStats, Stats
 from loader_service.dataset.statistics.tally import Tally
-from loader_service.dataset.transforms.map import Map
+from loader_service.dataset.transforms.map import SampleFunction
 from loader_service.dataset.transforms.moments import OWN_LENGTHS, Moments, has_channels, is_numeric, parted
 from loader_service.dataset.transforms.pad import PadTo
 from loader_service.dataset.transforms.transform import SampleTransform
@@ -120,7 +120,9 @@ def _with_lengths(declared: Declaration) -> tuple[tuple[Any, ...], dict[str, str
     """
     steps: list[Any] = []
     padded: dict[str, str] = {}
-    last_map = max((number for number, step in enumerate(declared.transforms) if isinstance(step, Map)), default=-1)
+    last_map = max(
+        (number for number, step in enumerate(declared.transforms) if isinstance(step, SampleFunction)), default=-1
+    )
     for number, step in enumerate(declared.transforms):
         if isinstance(step, PadTo) and (step.lengths is not None or number > last_map):
             lengths = step.lengths or f"{OWN_LENGTHS}{step.field}"

@@ -10,7 +10,7 @@ import inspect
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from loader_service.dataset.collate import native, spec_of
 from loader_service.dataset.objects import AnyCode, loaded
 from loader_service.dataset.sources.source import ReadTable
 from loader_service.dataset.transforms.transform import Sample, SampleTransform
-from loader_service.protocol.errors import DatasetError
+from loader_service.protocol.errors import DatasetError, SpecMismatch
 from loader_service.protocol.nesting import flat, nested
 from loader_service.protocol.ragged import Ragged
 from loader_service.protocol.spec import Spec
@@ -66,16 +66,18 @@ class UserFunction(BaseModel):
         """Import the function before there is a sample to blame."""
         self._call  # noqa: B018 - it is cached
 
-    def call(self, fields: dict[str, Any], key: int, position: int) -> dict[str, Any]:
+    def call(self, fields: dict[str, Any], key: int, position: int, rng: Any = None) -> dict[str, Any]:
         """Call the function on a dict of arrays; `key` and `position` are all that random numbers depend on.
 
         Fields of a group are handed over, and taken back, in a dict within.
+
+        Args:
+            rng: What it is handed if it names an argument `rng`; where None, a generator of NumPy's.
         """
         given = nested(fields)
         seed_globals(key, position)
         if self._takes_rng:
-            rng = np.random.Generator(np.random.Philox(key=[key, position]))
-            returned = self._call(given, rng=rng)
+            returned = self._call(given, rng=generator_of(key, position) if rng is None else rng)
         else:
             returned = self._call(given)
         if not isinstance(returned, dict) or not returned:
@@ -87,23 +89,51 @@ class UserFunction(BaseModel):
         return spec_of(returned, self.name)
 
 
-class Map(UserFunction, SampleTransform):
+_dtype = cache(np.dtype)  # of a name: comparing with names takes a microsecond
+
+
+class SampleFunction(UserFunction, SampleTransform):
+    """A user's function as a transform."""
+
+    def declare(self, spec: Spec) -> Spec:
+        """Refuse: what a user's function returns is found by running it (chain.py)."""
+        raise DatasetError(f"{self.kind}: the spec is known only from a first sample")
+
+    def refuse_others(self, returned: Mapping[str, Any], spec: Spec) -> None:
+        """See to it that all samples come back with the fields and dtypes of the first one.
+
+        Raises:
+            SpecMismatch: If one does not; steps that follow would make something else of it.
+        """
+        for name, field in spec.items():
+            if name not in returned:
+                raise SpecMismatch(f"{self.name} returned no field {name!r}, and did of the first sample")
+            dtype, first = np.asarray(returned[name]).dtype, _dtype(field.dtype)
+            if dtype != first and field.form == "dense" and not np.can_cast(dtype, first, "safe"):
+                raise SpecMismatch(
+                    f"{self.name} returned {dtype} in field {name!r}, and {field.dtype} of the first sample: let it "
+                    f"return one dtype, for example with .astype({field.dtype!r})"
+                )
+
+
+class Map(SampleFunction):
     """Call a function on every sample."""
 
     kind: Literal["map"] = "map"
 
-    def declare(self, spec: Spec) -> Spec:
-        """Refuse: what a user's function returns is found by running it (plan.py)."""
-        raise DatasetError("map: the spec is known only from a first sample")
-
     def apply(self, sample: Sample, key: int, position: int) -> Sample:
         """Call the function on one sample."""
-        return self.call({name: _writable(value) for name, value in sample.items()}, key, position)
+        return self.call({name: writable(value) for name, value in sample.items()}, key, position)
 
 
-def _writable(value: Any) -> Any:
+def writable(value: Any) -> Any:
     """Copy a view of what all samples are read from: a function may change in place what it is given."""
     return value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value
+
+
+def generator_of(key: int, position: int) -> np.random.Generator:
+    """Return a generator of one sample's own."""
+    return np.random.Generator(np.random.Philox(key=[key, position]))
 
 
 def seed_globals(key: int, position: int) -> None:

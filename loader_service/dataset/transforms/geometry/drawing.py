@@ -32,7 +32,7 @@ BORDERS = {  # Keras' words for what lies outside of a picture
 }
 SMOOTH_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # that OpenCV interpolates
 DTYPES = (*SMOOTH_DTYPES, "bool", "int8", "int32")  # that it moves, with the pixels as they are
-FLIPPABLE = frozenset(np.dtype(name) for name in DTYPES if name != "bool")
+OPENCV_DTYPES = frozenset(np.dtype(name) for name in DTYPES if name != "bool")
 AT_ONCE = 4  # channels that a warp takes
 
 
@@ -82,7 +82,7 @@ def flipped(value: np.ndarray, mirror: Mirror, out: np.ndarray | None) -> np.nda
     left_right, top_bottom = mirror
     if not left_right and not top_bottom:
         return value
-    if value.dtype in FLIPPABLE and (value.ndim == 2 or value.shape[2] <= 4):
+    if value.dtype in OPENCV_DTYPES and (value.ndim == 2 or value.shape[2] <= 4):
         code = -1 if left_right and top_bottom else 1 if left_right else 0
         return _with_channels(cv2.flip(value, code, dst=out), value)
     mirrored = value[:: -1 if top_bottom else 1, :: -1 if left_right else 1]

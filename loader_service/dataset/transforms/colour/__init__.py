@@ -1,0 +1,1 @@
+"""Steps that change the colours of a picture, each pixel by itself."""

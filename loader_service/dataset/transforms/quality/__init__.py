@@ -1,0 +1,1 @@
+"""Steps that make a picture worse, or sharper: blur, noise, JPEG."""
