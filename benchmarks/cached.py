@@ -55,7 +55,7 @@ class Kept(Train):
 
         photos = Dataset.from_image_folder(data.FOLDER / "photos")
         photos = photos if folder is None else photos.cache(most, path=folder)
-        return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=seed).batch(self.rows)
+        return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=seed).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         import cv2

@@ -2,8 +2,8 @@
 
 2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten folders; batches of 64 as uint8. Training: a random part of 8 to
 100 percent of the picture, scaled to 224 x 224, mirrored half of the time, shuffled. Evaluation: the whole picture
-decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly.
-Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
+decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly, and
+nobody antialiases. Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
 
 tf.data and DALI decode only the part that is cropped out. The floor decodes the whole picture, since no Python package
 offers that part alone: whoever does it natively may be above the floor.
@@ -69,7 +69,7 @@ class Train(Photos):
         from loader_service import Dataset
 
         photos = Dataset.from_image_folder(data.FOLDER / "photos")
-        return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=7).batch(self.rows)
+        return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=7).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         import cv2
@@ -118,7 +118,7 @@ class Evaluate(Photos):
     def dataset(self) -> Any:
         from loader_service import Dataset
 
-        return Dataset.from_image_folder(data.FOLDER / "photos").resize(SIZE, SIZE).batch(self.rows)
+        return Dataset.from_image_folder(data.FOLDER / "photos").resize(SIZE, SIZE, antialias=False).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         import cv2
