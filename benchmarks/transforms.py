@@ -6,8 +6,6 @@ over the pictures, with numbers drawn by `random`: what ours takes beyond it is 
 compared with its steps one by one, each of which writes all pictures before the next begins. The training chain is a
 random part scaled to 224, mirrored, its colours jittered, normalized to float32.
 
-A step that is not here yet is left out: the table below is looked up among the methods of `Dataset`.
-
     python -m benchmarks.transforms --seconds 0.5 --repeats 3 --longest 1
 """
 
@@ -111,6 +109,60 @@ def _warp(picture: np.ndarray, out: np.ndarray) -> None:
     cv2.warpAffine(picture, matrix, (width, height), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def _rotate(picture: np.ndarray, out: np.ndarray) -> None:
+    import cv2
+
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 40 * random.random() - 20, 1)
+    cv2.warpAffine(picture, matrix, (width, height), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _perspective(picture: np.ndarray, out: np.ndarray) -> None:
+    import cv2
+
+    height, width = picture.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    moved = corners + np.array([[random.uniform(-0.2, 0.2) * width for _ in "xy"] for _ in corners], np.float32)
+    matrix = cv2.getPerspectiveTransform(corners, moved)
+    cv2.warpPerspective(picture, matrix, (width, height), dst=out, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _brighten(picture: np.ndarray, out: np.ndarray) -> None:
+    import cv2
+
+    cv2.convertScaleAbs(picture, dst=out, alpha=random.uniform(0.6, 1.4))
+
+
+def _saturate(picture: np.ndarray, out: np.ndarray) -> None:
+    import cv2
+
+    factor = random.uniform(0.6, 1.4)
+    grey = np.array([0.299, 0.587, 0.114], np.float32)
+    cv2.transform(picture, np.eye(3, dtype=np.float32) * factor + (1 - factor) * grey, dst=out)
+
+
+def _gamma(picture: np.ndarray, out: np.ndarray) -> None:
+    import cv2
+
+    table = (255 * (np.arange(256, dtype=np.float32) / 255) ** random.uniform(0.8, 1.25)).round().astype(np.uint8)
+    cv2.LUT(picture, table, dst=out)
+
+
+def _blur(picture: np.ndarray, out: np.ndarray) -> None:
+    import cv2
+
+    sigma = random.uniform(0.1, 2.0)
+    side = 2 * max(1, math.ceil(3 * sigma)) + 1
+    cv2.GaussianBlur(picture, (side, side), sigma, dst=out)
+
+
+def _through_jpeg(picture: np.ndarray, out: np.ndarray) -> None:
+    import simplejpeg
+
+    encoded = simplejpeg.encode_jpeg(picture, quality=random.randint(50, 100))
+    simplejpeg.decode_jpeg(encoded, buffer=out)
+
+
 def _window(recording: np.ndarray, out: np.ndarray) -> None:
     start = int(random.random() * (len(recording) - len(out) + 1))
     out[...] = recording[start : start + len(out)]
@@ -169,19 +221,15 @@ class Step:
     bare: Bare
     samples: Callable[[], np.ndarray] = pictures
 
-    @property
-    def is_here(self) -> bool:
-        from loader_service import Dataset
-
-        return hasattr(Dataset, self.method)
-
     def declare(self, dataset: Any) -> Any:
         return getattr(dataset, self.method)(**self.options)
 
 
 NORMALIZE = Step("normalize", {"mean": MEAN, "std": STD}, _normalize)
 FLIP = Step("random_flip", {}, _flip)
-PART = Step("random_resized_crop", {"height": SIZE, "width": SIZE}, _part_at_random, photographs)
+PART = Step("random_resized_crop", {"height": SIZE, "width": SIZE, "antialias": False}, _part_at_random, photographs)
+JITTER = Step("color_jitter", transform_peers.JITTER, _saturate)  # all of it is one matrix
+ROTATE = Step("random_rotate", {"degrees": 20}, _rotate)
 WARP = {"rotation_range": 20, "zoom_range": 0.2}
 X = {"field": "x"}
 
@@ -192,7 +240,15 @@ STEPS = [
     FLIP,
     Step("rescale", {"scale": 1 / 255}, _rescale),
     NORMALIZE,
+    ROTATE,
+    Step("random_perspective", {"distortion": 0.4}, _perspective),
     Step("augment_images", WARP, _warp),
+    Step("random_brightness", {"factor": 0.4}, _brighten),
+    Step("random_saturation", {"factor": 0.4}, _saturate),
+    JITTER,
+    Step("random_gamma", {"gamma": (0.8, 1.25)}, _gamma),
+    Step("random_blur", {}, _blur),
+    Step("random_jpeg", {}, _through_jpeg),
     Step("random_window", {"length": 512, **X}, _window, series),
     Step("random_jitter", X, _jitter, series),
     Step("random_scale", X, _scale, series),
@@ -205,6 +261,14 @@ STEPS = [
 CHAINS = {
     "part, flip": [PART, FLIP],
     "part, flip, normalize": [PART, FLIP, NORMALIZE],
+    "rotate, shift, shear, zoom, flip": [
+        ROTATE,
+        Step("random_shift", {"horizontal": 0.1, "vertical": 0.1}, _warp),
+        Step("random_shear", {"horizontal": 10}, _warp),
+        Step("random_zoom", {"zoom": 0.2}, _warp),
+        FLIP,
+    ],
+    "jitter, flip, normalize": [JITTER, FLIP, NORMALIZE],
     "flip, warp": [FLIP, Step("augment_images", WARP, _warp)],
     "resize, crop, flip": [
         Step("resize", {"height": 256, "width": 256}, _resize, photographs),
@@ -293,11 +357,11 @@ PEERS = [
 ]
 
 
-def training(jitter: Step | None) -> Case:
+def training(*, jitter: bool) -> Case:
     name = "training chain" if jitter else "training chain, without jitter"
-    steps = [PART, FLIP, *([jitter] if jitter else []), NORMALIZE]
+    steps = [PART, FLIP, *([JITTER] if jitter else []), NORMALIZE]
     arms = [Arm("loader-service: the chain", repeating(partial(ours, *steps)))]
-    arms += [Arm(peer.name, repeating(partial(peer.prepare, jitter is not None)), peer.needs) for peer in PEERS]
+    arms += [Arm(peer.name, repeating(partial(peer.prepare, jitter)), peer.needs) for peer in PEERS]
     return Case(name, _nbytes(SIZE, SIZE, 3, itemsize=4), ROWS, arms)
 
 
@@ -319,14 +383,6 @@ def _nbytes(*shape: int, itemsize: int = 1) -> int:
     return ROWS * math.prod(shape) * itemsize
 
 
-JITTER = next(
-    (
-        step
-        for name in ("random_color_jitter", "color_jitter")
-        if (step := Step(name, transform_peers.JITTER, _warp)).is_here
-    ),
-    None,
-)
 CASES = [
     *(
         Case(
@@ -339,7 +395,6 @@ CASES = [
             ],
         )
         for step in STEPS
-        if step.is_here
     ),
     *(
         Case(
@@ -352,11 +407,10 @@ CASES = [
             ],
         )
         for name, steps in CHAINS.items()
-        if all(step.is_here for step in steps)
     ),
     image_data_generator(),
-    training(None),
-    *([training(JITTER)] if JITTER else []),
+    training(jitter=False),
+    training(jitter=True),
 ]
 
 if __name__ == "__main__":

@@ -138,7 +138,10 @@ def _show(found: dict[str, dict[str, Any]], roots: list[Path], console: Console)
     if not found:
         console.print(f"there are no caches in {where}")
         return
-    table = Table("cache", "samples", "size", "of", "last written")
+    table = Table()
+    table.add_column("cache", overflow="fold")  # its name is what `clear` takes
+    for heading in ("samples", "size", "of", "last written"):
+        table.add_column(heading)
     for name, told in found.items():
         if "error" in told:
             table.add_row(name, "[bold red]wrong[/]", "", escape(told["error"]), "")

@@ -374,7 +374,7 @@ def test_a_wrong_argument_is_refused_in_a_sentence(options, told):
 def test_more_than_a_whole_turn_is_warned_of(name):
     dataset = Dataset.from_arrays(image=np.zeros((3, 8, 8, 3), "uint8"))
 
-    with pytest.warns(UserWarning, match=f"{name}=400 is more than a whole turn: it is in degrees"):
+    with pytest.warns(UserWarning, match=f"{name}=400 is more than a whole turn: angles are in degrees"):
         dataset.augment_images(**{name: 400})
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 from loader_service.dataset.chained.declared import Declared
+from loader_service.dataset.chained.turns import warn_of_turns
 from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
 from loader_service.dataset.transforms.geometry.drawing import FillMode, Interpolation, Smooth
@@ -139,6 +140,7 @@ class Geometry(Declared):
         field: str = "image",
     ) -> Self:
         """Turn pictures by a random angle: `20` is from -20 to 20 degrees. Angles above 0 turn to the left."""
+        warn_of_turns("random_rotate", "degrees", degrees)
         options = {"interpolation": interpolation, "fill_mode": fill_mode, "fill_value": fill_value}
         return self._then(RandomRotate, degrees=degrees, **options, probability=probability, field=field)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from loader_service.dataset.transforms.geometry.geometric import ONE_OR_TWO, EitherWay, Warping, ordered
 from loader_service.dataset.transforms.geometry.moves import Move, Warp, between, centred, cut, product
-from loader_service.protocol.errors import DatasetWarning
 
 
 class RandomRotate(Warping):
@@ -19,16 +17,6 @@ class RandomRotate(Warping):
     draws: ClassVar[int] = 2
     kind: Literal["random_rotate"] = "random_rotate"
     degrees: Annotated[EitherWay, Field(description="Either way; or from one angle to another.")]
-
-    @model_validator(mode="after")
-    def _no_more_than_once_around(self) -> Self:
-        if max(map(abs, self.degrees)) > 360:
-            warnings.warn(
-                f"random_rotate: {self.degrees} degrees are more than once around: 360 is any angle",
-                DatasetWarning,
-                stacklevel=2,
-            )
-        return self
 
     def warp(self, height: int, width: int, draws: list[float]) -> Move:
         """Turn."""
