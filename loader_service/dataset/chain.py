@@ -1,7 +1,7 @@
 """The declared transforms -> the steps that run, for any samples of one source.
 
-    columns    fields that the source reads for many samples at once, if all their transforms are vectorised:
-               one read into the rows of a task, then each transform over all of them
+    columns    fields that the source reads for many samples at once, if all their transforms are vectorised, and rows
+               are small: one read into the rows of a task, then each transform over all of them
     samples    all other fields: one sample after the other, while it is in the cache
 
 Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
@@ -51,6 +51,7 @@ from loader_service.protocol.errors import DatasetError, SampleError, SpecMismat
 from loader_service.protocol.layout import lengths_of
 from loader_service.protocol.spec import FieldSpec, Spec
 
+LARGE = 2**16  # bytes of a row: beyond that, to gather rows first costs more than to go from sample to sample
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
 Rows = Mapping[str, np.ndarray]
 
@@ -170,7 +171,8 @@ class Chain:
             if field in varying:
                 vectorised = isinstance(self._reader, ArraysReader) and not own
             alone = mapped < 0 and self._cached is None
-            if alone and field in self._reader.columns and vectorised and source is not None:
+            worth_it = source is not None and (not own or source.nbytes < LARGE)
+            if alone and field in self._reader.columns and vectorised and source is not None and worth_it:
                 steps = tuple(step for unit in own for step in steps_of(unit, field))
                 in_place = all(into_row and step.in_place for _, step, into_row in steps)
                 columns.append(Column(field, source, steps, in_place and source == spec))

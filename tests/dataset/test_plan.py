@@ -299,3 +299,15 @@ def test_computing_leaves_the_trainers_own_random_numbers_alone(datasets):
     datasets["a user's source"].compute(1)
 
     assert np.random.rand(3).tolist() == expected
+
+
+@pytest.mark.parametrize(("side", "told"), [(146, "many rows at once: image"), (148, "sample by sample: image")])
+def test_large_rows_are_made_where_they_are_read_and_small_ones_together(side, told):
+    pictures = np.random.default_rng(0).integers(0, 255, (5, side, side, 3), dtype=np.uint8)
+    dataset = Dataset.from_arrays(image=pictures).random_flip().shuffle(2).batch(5)
+
+    made = dataset.compute(0)["image"]
+
+    for row, picture in zip(made, pictures[dataset.plan.compute(0)["ids"]], strict=True):
+        assert (row == picture).all() or (row == picture[:, ::-1]).all()
+    assert told in str(dataset.explain())
