@@ -6,6 +6,15 @@ over the pictures, with numbers drawn by `random`: what ours takes beyond it is 
 compared with its steps one by one, each of which writes all pictures before the next begins. The training chain is a
 random part scaled to 224, mirrored, its colours jittered, normalized to float32.
 
+Medians of 3 repeats of 0.4 s on one core of an Intel Xeon 2.8 GHz, Python 3.11, on 2026-11-21:
+
+    training chain            ours 1,437 pictures/s, albumentations 884 (1.6 x), by hand 716, torch 476 (3.0 x),
+                              DALI 234 (6.1 x), Keras layers 100 (14 x)
+      without jitter          1,531; albumentations 1,174, torch 958, by hand 829, DALI 631, Keras layers 268
+    one step beside its call  6 to 12 us more a picture, whatever it does: 10 % of a rotation, 5 to 15 % of a change of
+                              colours, as much again as a bare crop. Blur, JPEG and normalize are faster than the
+                              plain call
+
     python -m benchmarks.transforms --seconds 0.5 --repeats 3 --longest 1
 """
 
