@@ -48,4 +48,6 @@ def preview(
         print(json.dumps({"name": name, "output": str(output.absolute()), **made.sheet.to_plain()}))
     else:
         height, width = made.picture.shape[:2]
-        Console(highlight=False).print(f"{output}: {made.sheet.title}, {width} x {height} pixels", soft_wrap=True)
+        Console(highlight=False).print(
+            f"{output}: {name}: {made.sheet.title}, {width} x {height} pixels", soft_wrap=True
+        )
