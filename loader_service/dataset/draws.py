@@ -71,7 +71,12 @@ def uniforms(key: int | NDArray[np.uint64], positions: NDArray[np.int64], count:
     """
     first = positions.astype(np.uint64)[:, None] * np.uint64(count)
     counters = np.add(first, np.arange(1, count + 1, dtype=np.uint64), dtype=np.uint64)
-    return (mix(counters, key) >> np.uint64(11)).astype(np.float64) * (1.0 / (1 << 53))
+    return unit(mix(counters, key))
+
+
+def unit(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each 64 bits."""
+    return (bits >> np.uint64(11)).astype(np.float64) * (1.0 / (1 << 53))
 
 
 def row_of_uniforms(key: int, position: int, count: int) -> list[float]:

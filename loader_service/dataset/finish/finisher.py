@@ -23,6 +23,7 @@ from loader_service.dataset.finish.step import Finish, Lengths, Room
 from loader_service.dataset.purity import doubts, new_nans
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.transforms.map import globals_kept
+from loader_service.dataset.transforms.transform import field_of
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import IDS, lengths_of, splits_of
 from loader_service.protocol.ragged import Ragged
@@ -205,11 +206,10 @@ def _varying(spec: Spec, steps: Sequence[Lengths]) -> dict[str, FieldSpec]:
     """Return the fields whose rows differ in length, as they are on the stage."""
     found: dict[str, FieldSpec] = {}
     for step in steps:
-        if step.field not in spec:
-            raise DatasetError(f"{step.kind}: there is no field {step.field!r}; the sample has {list(spec)}")
+        field = field_of(step.kind, spec, step.field)
         if step.field in found:
             raise DatasetError(f"{step.kind}: what becomes of the lengths of {step.field!r} is said twice")
-        found[step.field] = step.staged(spec[step.field])
+        found[step.field] = step.staged(field)
     return found
 
 

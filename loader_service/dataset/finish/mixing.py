@@ -9,7 +9,7 @@ Source: Zhang et al., "mixup", 2017; Yun et al., "CutMix", 2019.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,11 +20,19 @@ from loader_service.dataset.draws import uniforms
 from loader_service.dataset.finish.beta import BETA_DRAWS, symmetric_beta
 from loader_service.dataset.finish.step import Finish, Room
 from loader_service.dataset.transforms.ranges import Probability
+from loader_service.dataset.transforms.transform import Names, field_of, names_of
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
 BLENDED = ("uint8", "uint16", "int16", "float32", "float64")  # by OpenCV, which rounds and cuts off what are no floats
-Names = str | Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Pairing(NamedTuple):
+    """What is drawn for the samples of a batch."""
+
+    partners: list[int]  # with whom each is mixed
+    shares: NDArray[np.float64]  # what each is to keep of itself; 1 if it is not mixed
+    places: list[list[float]]  # two draws for each
 
 
 class Mixing(Finish):
@@ -38,12 +46,12 @@ class Mixing(Finish):
     @property
     def pictures(self) -> tuple[str, ...]:
         """Return the fields that are mixed."""
-        return (self.field,) if isinstance(self.field, str) else self.field
+        return names_of(self.field)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Return the fields that are mixed by share."""
-        return (self.label,) if isinstance(self.label, str) else self.label
+        return names_of(self.label)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -53,12 +61,9 @@ class Mixing(Finish):
     def declare(self, spec: Spec) -> dict[str, FieldSpec]:
         """Keep all fields as they are."""
         for name in self.fields:
-            if name not in spec:
-                raise DatasetError(f"{self.kind}: there is no field {name!r}; the sample has {list(spec)}")
-            if spec[name].form != "dense":
-                raise DatasetError(
-                    f"{self.kind}: field {name!r} is {spec[name]}: rows of one length can be mixed, pad it"
-                )
+            found = field_of(self.kind, spec, name)
+            if found.form != "dense":
+                raise DatasetError(f"{self.kind}: field {name!r} is {found}: rows of one length can be mixed, pad it")
         for name in self.labels:
             found = spec[name]
             if not found.dtype.startswith("float"):
@@ -90,28 +95,18 @@ class Mixing(Finish):
         for name in self.fields:
             mixed[name] = room(name, fields[name].shape, fields[name].dtype)
             mixed[name][samples:] = fields[name][samples:]
-        shares = self.blend(fields, mixed, partners, shares, numbers[:, 2:4])
+        shares = self.blend(fields, mixed, Pairing(partners.tolist(), shares, numbers[:, 2:4].tolist()))
         for name in self.labels:
             old, new = fields[name][:samples], mixed[name]
             share = shares.reshape(-1, *(1,) * (old.ndim - 1)).astype(old.dtype)
             new[:samples] = share * old + (1 - share) * old[partners]
         return mixed
 
-    def blend(
-        self,
-        fields: dict[str, Any],
-        mixed: dict[str, Any],
-        partners: NDArray[np.intp],
-        shares: NDArray[np.float64],
-        places: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
+    def blend(self, fields: dict[str, Any], mixed: dict[str, Any], pairing: Pairing) -> NDArray[np.float64]:
         """Write the mixed pictures, and return what share of each is its own.
 
         Args:
             mixed: Where to write to.
-            partners: With whom each sample is mixed.
-            shares: What it is to keep of itself; 1 if it is not mixed.
-            places: Two draws for each sample.
         """
         raise NotImplementedError(f"{type(self).__name__} must blend")
 
@@ -127,24 +122,17 @@ class Mixup(Mixing):
         if field.dtype not in BLENDED:
             raise DatasetError(f"mixup: field {name!r} is {field}, expected one of {BLENDED}: cast it first")
 
-    def blend(
-        self,
-        fields: dict[str, Any],
-        mixed: dict[str, Any],
-        partners: NDArray[np.intp],
-        shares: NDArray[np.float64],
-        places: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
+    def blend(self, fields: dict[str, Any], mixed: dict[str, Any], pairing: Pairing) -> NDArray[np.float64]:
         """Blend each row with its partner."""
         for name in self.pictures:
             old, new = fields[name], mixed[name]
-            for row, (partner, share) in enumerate(zip(partners.tolist(), shares.tolist(), strict=True)):
+            for row, (partner, share) in enumerate(zip(pairing.partners, pairing.shares.tolist(), strict=True)):
                 if share == 1 or partner == row or not old[row].size:
                     new[row] = old[row]
                 else:
                     own, other, out = (each.reshape(1, -1) for each in (old[row], old[partner], new[row]))
                     cv2.addWeighted(own, share, other, 1 - share, 0, dst=out)
-        return shares
+        return pairing.shares
 
 
 class CutMix(Mixing):
@@ -167,19 +155,12 @@ class CutMix(Mixing):
             raise DatasetError(f"cutmix: fields are of different sizes, {told}: one box is cut out of all of them")
         return declared
 
-    def blend(
-        self,
-        fields: dict[str, Any],
-        mixed: dict[str, Any],
-        partners: NDArray[np.intp],
-        shares: NDArray[np.float64],
-        places: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
+    def blend(self, fields: dict[str, Any], mixed: dict[str, Any], pairing: Pairing) -> NDArray[np.float64]:
         """Put a box of its partner into each row."""
         height, width = fields[self.pictures[0]].shape[1:3]
-        kept = shares.copy()
+        kept = pairing.shares.copy()
         for row, (partner, share, place) in enumerate(
-            zip(partners.tolist(), shares.tolist(), places.tolist(), strict=True)
+            zip(pairing.partners, pairing.shares.tolist(), pairing.places, strict=True)
         ):
             top, bottom, left, right = _box(height, width, 1 - share, place)
             kept[row] = 1 - (bottom - top) * (right - left) / max(1, height * width)

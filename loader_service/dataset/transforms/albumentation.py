@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from loader_service.dataset.collate import native
-from loader_service.dataset.transforms.map import SampleFunction, generator_of, seed_globals, writable
+from loader_service.dataset.transforms.map import SampleFunction, generator_of, seed_globals, seed_of, writable
 from loader_service.dataset.transforms.transform import Sample
 from loader_service.protocol.errors import DatasetError
 
@@ -62,7 +62,7 @@ class Albumentations(SampleFunction):
         return fields
 
     def _seed(self, key: int, position: int) -> None:
-        seed = (key + position * 0x9E3779B97F4A7C15) % 2**64
+        seed = seed_of(key, position)
         if hasattr(self._call, "set_random_state"):  # one generator for all that it consists of
             self._call.set_random_state(generator_of(key, position), random.Random(seed))
         elif hasattr(self._call, "set_random_seed"):

@@ -136,9 +136,14 @@ def generator_of(key: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[key, position]))
 
 
+def seed_of(key: int, position: int) -> int:
+    """Return the 64 bits that generators of one sample are seeded with."""
+    return (key + position * 0x9E3779B97F4A7C15) % 2**64
+
+
 def seed_globals(key: int, position: int) -> None:
     """Seed Python's and NumPy's global generators for one sample."""
-    seed = (key + position * 0x9E3779B97F4A7C15) % 2**64
+    seed = seed_of(key, position)
     random.seed(seed)
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32, 1])  # both are Mersenne twisters: without the 1 they were twins
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.draws import mix, stream_key
+from loader_service.dataset.draws import mix, stream_key, unit
 from loader_service.dataset.purity import same
 from loader_service.dataset.transforms.map import SampleFunction, writable
 from loader_service.dataset.transforms.quality.noise import normals_of
@@ -33,7 +33,7 @@ class RowNumbers:
     def random(self, shape: Shape = ()) -> NDArray[np.float64]:
         """Return numbers in [0, 1), of shape (rows, *shape)."""
         bits, shape = self._bits(shape)
-        return ((bits >> np.uint64(11)).astype(np.float64) * (1.0 / (1 << 53))).reshape(shape)
+        return unit(bits).reshape(shape)
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: Shape = ()) -> NDArray[np.float64]:
         """Return numbers in [low, high), of shape (rows, *shape)."""

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from loader_service.dataset.collate import encoded
-from loader_service.dataset.transforms.transform import Sample, SampleTransform
+from loader_service.dataset.transforms.transform import Sample, SampleTransform, field_of
 from loader_service.protocol.errors import DatasetError, SpecMismatch
 from loader_service.protocol.spec import FieldSpec, Spec
 
@@ -26,9 +26,7 @@ class PadTo(SampleTransform):
 
     def declare(self, spec: Spec) -> Spec:
         """Have one length, and further fields for what is no padding."""
-        if self.field not in spec:
-            raise DatasetError(f"pad: there is no field {self.field!r}; the sample has {list(spec)}")
-        field = spec[self.field]
+        field = field_of("pad", spec, self.field)
         if not field.shape:
             raise DatasetError(f"pad: field {self.field!r} is {field}, which has no length")
         further = {self.mask: FieldSpec((self.length,), "bool"), self.lengths: FieldSpec((), "int64")}

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from loader_service.dataset.draws import row_of_uniforms
-from loader_service.dataset.transforms.transform import Pixels, Sample, SampleTransform
+from loader_service.dataset.transforms.transform import Names, Pixels, Sample, SampleTransform, field_of, names_of
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
@@ -17,23 +17,18 @@ class _Patch(SampleTransform):
     """Cut `size` out of the first axes; the others stay whole, such as channels."""
 
     size: Annotated[tuple[Pixels, ...], Field(min_length=1, description="Along each of the first axes.")]
-    field: Annotated[
-        str | Annotated[tuple[str, ...], Field(min_length=1)],
-        Field(description="A field, or a list of those that are cut at one place."),
-    ] = "image"
+    field: Annotated[Names, Field(description="A field, or a list of those that are cut at one place.")] = "image"
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Return the fields that are cut."""
-        return (self.field,) if isinstance(self.field, str) else self.field
+        return names_of(self.field)
 
     def declare(self, spec: Spec) -> Spec:
         """Replace the first axes of each field; whether a patch fits is seen sample by sample: they may differ."""
         changed: dict[str, FieldSpec] = {}
         for name in self.fields:
-            if name not in spec:
-                raise DatasetError(f"{self.kind}: there is no field {name!r}; the sample has {list(spec)}")
-            found = spec[name]
+            found = field_of(self.kind, spec, name)
             if len(found.shape) < len(self.size):
                 raise DatasetError(
                     f"{self.kind}: field {name!r} is {found}, expected at least {len(self.size)} axes for a patch "

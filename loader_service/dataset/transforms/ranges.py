@@ -81,10 +81,10 @@ Amount = Annotated[Pair, _AMOUNT, _AMOUNT_SCHEMA]  # one number a: always a
 Ends = Annotated[Pair, _ENDS, _ENDS_SCHEMA]  # always two numbers
 
 
-def drawn(ends: Pair, draw: float) -> float:
+def between(ends: Pair, draw: float) -> float:
     """Return the number of a range at a draw in [0, 1).
 
-    >>> drawn((-2, 6), 0.25)
+    >>> between((-2, 6), 0.25)
     0.0
     """
     low, high = ends

@@ -14,11 +14,18 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import Field
 
 from loader_service.dataset.draws import row_of_uniforms, uniforms
-from loader_service.dataset.transforms.transform import Draws, FieldTransform, Sample, SampleTransform
+from loader_service.dataset.transforms.transform import (
+    Draws,
+    FieldTransform,
+    Names,
+    Sample,
+    SampleTransform,
+    field_of,
+    names_of,
+)
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
-Fields = str | Annotated[tuple[str, ...], Field(min_length=1)]
 Deviation = Annotated[float, Field(ge=0)]
 FLOATS = ("float32", "float64")
 ONE = np.zeros(1, np.int64)  # the one position of a stream of its own
@@ -29,7 +36,7 @@ class RandomWindow(SampleTransform):
 
     kind: Literal["random_window"] = "random_window"
     length: Annotated[int, Field(ge=1, lt=2**31, description="Steps.")]
-    field: Annotated[Fields, Field(description="A field, or a list of those that are cut at one place.")] = "x"
+    field: Annotated[Names, Field(description="A field, or a list of those that are cut at one place.")] = "x"
 
     @property
     def is_random(self) -> bool:
@@ -38,7 +45,7 @@ class RandomWindow(SampleTransform):
 
     def declare(self, spec: Spec) -> Spec:
         """Have one length; whether a recording is long enough is seen one by one."""
-        return {**spec, **{name: self._declared(spec, name) for name in _names(self.field)}}
+        return {**spec, **{name: self._declared(spec, name) for name in names_of(self.field)}}
 
     def _declared(self, spec: Spec, name: str) -> FieldSpec:
         found = _timed(self.kind, spec, name)
@@ -46,7 +53,7 @@ class RandomWindow(SampleTransform):
 
     def apply(self, sample: Sample, key: int, position: int) -> Sample:
         """Cut views out of the fields of one sample."""
-        names = _names(self.field)
+        names = names_of(self.field)
         steps = _one_length(self.kind, sample, names)
         if steps < self.length:
             raise DatasetError(
@@ -112,7 +119,7 @@ class RandomTimeWarp(SampleTransform):
     kind: Literal["random_time_warp"] = "random_time_warp"
     std: Annotated[float, Field(ge=0, le=3, description="Of the logarithm of speed.")] = 0.2
     knots: Annotated[int, Field(ge=2, le=1000, description="Places at which speed is drawn.")] = 6
-    field: Annotated[Fields, Field(description="A field, or a list of those that are warped alike.")] = "x"
+    field: Annotated[Names, Field(description="A field, or a list of those that are warped alike.")] = "x"
 
     @property
     def is_random(self) -> bool:
@@ -121,7 +128,7 @@ class RandomTimeWarp(SampleTransform):
 
     def declare(self, spec: Spec) -> Spec:
         """Stay as it is."""
-        for name in _names(self.field):
+        for name in names_of(self.field):
             found = _timed(self.kind, spec, name)
             if np.dtype(found.dtype).kind not in "biuf":
                 raise DatasetError(f"{self.kind}: field {name!r} is {found}, expected real numbers")
@@ -129,7 +136,7 @@ class RandomTimeWarp(SampleTransform):
 
     def apply(self, sample: Sample, key: int, position: int) -> Sample:
         """Warp the fields of one sample alike."""
-        names = _names(self.field)
+        names = names_of(self.field)
         steps = _one_length(self.kind, sample, names)
         if steps < 3:
             return sample
@@ -176,17 +183,12 @@ def _target(value: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     return out if out is not None and out.shape == value.shape else np.empty_like(value)
 
 
-def _names(field: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (field,) if isinstance(field, str) else field
-
-
 def _timed(kind: str, spec: Spec, name: str) -> FieldSpec:
     """Return the spec of a field that has a first axis."""
-    if name not in spec:
-        raise DatasetError(f"{kind}: there is no field {name!r}; the sample has {list(spec)}")
-    if not spec[name].shape or spec[name].form != "dense":
-        raise DatasetError(f"{kind}: field {name!r} is {spec[name]}, expected a series (steps, ...)")
-    return spec[name]
+    found = field_of(kind, spec, name)
+    if not found.shape or found.form != "dense":
+        raise DatasetError(f"{kind}: field {name!r} is {found}, expected a series (steps, ...)")
+    return found
 
 
 def _one_length(kind: str, sample: dict[str, Any], names: tuple[str, ...]) -> int:

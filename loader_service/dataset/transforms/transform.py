@@ -21,6 +21,23 @@ from loader_service.protocol.spec import FieldSpec, Spec
 Draws = NDArray[np.float64]  # numbers in [0, 1), of shape (draws,) for a sample, (rows, draws) for a column
 Sample = dict[str, Any]
 Pixels = Annotated[int, Field(ge=1, le=65536)]
+Names = str | Annotated[tuple[str, ...], Field(min_length=1)]  # of a field, or of several that are changed alike
+
+
+def names_of(names: Names) -> tuple[str, ...]:
+    """Return all of them."""
+    return (names,) if isinstance(names, str) else names
+
+
+def field_of(kind: str, spec: Spec, name: str) -> FieldSpec:
+    """Return the spec of a field that a step of this kind acts on.
+
+    Raises:
+        DatasetError: If there is none.
+    """
+    if name not in spec:
+        raise DatasetError(f"{kind}: there is no field {name!r}; the sample has {list(spec)}")
+    return spec[name]
 
 
 class Transform(BaseModel):
@@ -61,9 +78,7 @@ class FieldTransform(Transform):
 
     def declare(self, spec: Spec) -> Spec:
         """Replace the spec of this step's field."""
-        if self.field not in spec:
-            raise DatasetError(f"{self.kind}: there is no field {self.field!r}; the sample has {list(spec)}")
-        return {**spec, self.field: self.declare_field(spec[self.field])}
+        return {**spec, self.field: self.declare_field(field_of(self.kind, spec, self.field))}
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Return what `apply` makes of such a field."""

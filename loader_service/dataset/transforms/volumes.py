@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator
 
 from loader_service.dataset.draws import row_of_uniforms
-from loader_service.dataset.transforms.transform import Sample, SampleTransform
+from loader_service.dataset.transforms.transform import Names, Sample, SampleTransform, field_of, names_of
 from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, Spec
 
@@ -38,14 +38,13 @@ class _OfVolumes(SampleTransform):
     draws: ClassVar[int]
 
     field: Annotated[
-        str | Annotated[tuple[str, ...], Field(min_length=1)],
-        Field(description="A field, or a list of those that are changed alike, such as a scan and its mask."),
+        Names, Field(description="A field, or a list of those that are changed alike, such as a scan and its mask.")
     ] = "x"
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Return the fields that are changed."""
-        return (self.field,) if isinstance(self.field, str) else self.field
+        return names_of(self.field)
 
     @property
     def is_random(self) -> bool:
@@ -55,9 +54,7 @@ class _OfVolumes(SampleTransform):
     def declare(self, spec: Spec) -> Spec:
         """Keep shapes and dtypes."""
         for name in self.fields:
-            if name not in spec:
-                raise DatasetError(f"{self.kind}: there is no field {name!r}; the sample has {list(spec)}")
-            found = spec[name]
+            found = field_of(self.kind, spec, name)
             if len(found.shape) not in (3, 4) or found.form != "dense":
                 raise DatasetError(
                     f"{self.kind}: field {name!r} is {found}, expected a volume (depth, height, width), or one with "

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from loader_service.dataset.transforms.picture import RangedPicture, clip
-from loader_service.dataset.transforms.ranges import Shift, drawn
+from loader_service.dataset.transforms.ranges import Shift, between
 
 
 class RandomChannelShift(RangedPicture):
@@ -29,10 +29,10 @@ class RandomChannelShift(RangedPicture):
         if not self.per_channel:
             lines = picture.reshape(len(picture), -1)
             least, most = lines.min(), lines.max()  # before `out` is written, which may be the picture
-            cv2.add(picture, (drawn(self.shift, numbers[0]),) * 4, dst=out)
+            cv2.add(picture, (between(self.shift, numbers[0]),) * 4, dst=out)
             np.clip(out, least, most, out=out)
             return
-        shifts = [drawn(self.shift, number) for number in numbers[:channels]]
+        shifts = [between(self.shift, number) for number in numbers[:channels]]
         matrix = np.zeros((channels, channels + 1))
         np.fill_diagonal(matrix, 1)
         matrix[:, channels] = shifts

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from loader_service.dataset.transforms.colour.adjust import HueSpace, adjust
 from loader_service.dataset.transforms.picture import RangedPicture
-from loader_service.dataset.transforms.ranges import Factor, Pair, Turn, drawn
+from loader_service.dataset.transforms.ranges import Factor, Pair, Turn, between
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
 
@@ -27,7 +27,7 @@ class RandomBrightness(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        adjust(picture, out, self.bounds(picture), brightness=drawn(self.factor, numbers[0]))
+        adjust(picture, out, self.bounds(picture), brightness=between(self.factor, numbers[0]))
 
 
 class RandomContrast(RangedPicture):
@@ -39,7 +39,7 @@ class RandomContrast(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        adjust(picture, out, self.bounds(picture), contrast=drawn(self.factor, numbers[0]))
+        adjust(picture, out, self.bounds(picture), contrast=between(self.factor, numbers[0]))
 
 
 class RandomSaturation(RangedPicture):
@@ -52,7 +52,7 @@ class RandomSaturation(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        adjust(picture, out, self.bounds(picture), saturation=drawn(self.factor, numbers[0]))
+        adjust(picture, out, self.bounds(picture), saturation=between(self.factor, numbers[0]))
 
 
 class RandomHue(RangedPicture):
@@ -66,7 +66,7 @@ class RandomHue(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        turn = drawn(self.factor, numbers[0])
+        turn = between(self.factor, numbers[0])
         adjust(picture, out, self.bounds(picture), hue=turn, hue_space=self.hue_space)
 
 
@@ -103,9 +103,9 @@ class ColorJitter(RangedPicture):
             picture,
             out,
             self.bounds(picture),
-            drawn(self.brightness, brightness),
-            drawn(self.contrast, contrast),
-            drawn(self.saturation, saturation),
-            drawn(self.hue, hue),
+            between(self.brightness, brightness),
+            between(self.contrast, contrast),
+            between(self.saturation, saturation),
+            between(self.hue, hue),
             self.hue_space,
         )

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from loader_service.dataset.transforms.picture import BYTE, RandomPicture, RangedPicture, clip
-from loader_service.dataset.transforms.ranges import Factor, Pair, Probability, drawn
+from loader_service.dataset.transforms.ranges import Factor, Pair, Probability, between
 
 BYTES = np.arange(256)
 SHARES = (BYTES / 255).astype(np.float32)
@@ -33,7 +33,7 @@ class RandomGamma(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        gamma = drawn(self.gamma, numbers[0])
+        gamma = between(self.gamma, numbers[0])
         if picture.dtype == BYTE:
             cv2.LUT(picture, cv2.convertScaleAbs(cv2.pow(SHARES, gamma), alpha=255), dst=out)
             return

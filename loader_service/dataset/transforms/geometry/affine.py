@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from loader_service.dataset.transforms.geometry.geometric import ONE_OR_TWO, EitherWay, Warping, ordered
-from loader_service.dataset.transforms.geometry.moves import Move, Warp, between, centred, cut, product
+from loader_service.dataset.transforms.geometry.moves import Move, Warp, centred, cut, product
+from loader_service.dataset.transforms.ranges import between
 
 
 class RandomRotate(Warping):
@@ -20,7 +21,7 @@ class RandomRotate(Warping):
 
     def warp(self, height: int, width: int, draws: list[float]) -> Move:
         """Turn."""
-        angle = math.radians(between(*self.degrees, draws[0]))
+        angle = math.radians(between(self.degrees, draws[0]))
         cosine, sine = math.cos(angle), math.sin(angle)
         return centred(cosine, -sine, sine, cosine, height, width)
 
@@ -47,7 +48,7 @@ class RandomShift(Warping):
 
 def _pixels(pair: tuple[float, float], size: int, draw: float) -> float:
     share = max(map(abs, pair)) < 1
-    return between(*pair, draw) * (size if share else 1)
+    return between(pair, draw) * (size if share else 1)
 
 
 def _below_upright(pair: tuple[float, float]) -> tuple[float, float]:
@@ -69,8 +70,8 @@ class RandomShear(Warping):
 
     def warp(self, height: int, width: int, draws: list[float]) -> Move:
         """Lean."""
-        across = math.tan(math.radians(between(*self.horizontal, draws[0])))
-        up = math.tan(math.radians(between(*self.vertical, draws[1])))
+        across = math.tan(math.radians(between(self.horizontal, draws[0])))
+        up = math.tan(math.radians(between(self.vertical, draws[1])))
         lean = centred(1.0, across, 0.0, 1.0, height, width).matrix
         return Warp(product(lean, centred(1.0, 0.0, up, 1.0, height, width).matrix))
 
@@ -109,6 +110,6 @@ class RandomZoom(Warping):
 
     def warp(self, height: int, width: int, draws: list[float]) -> Move:
         """Zoom."""
-        by_height = between(*self.zoom, draws[0])
-        by_width = between(*self.zoom, draws[1]) if self.per_axis else by_height
+        by_height = between(self.zoom, draws[0])
+        by_width = between(self.zoom, draws[1]) if self.per_axis else by_height
         return centred(1 / by_width, 0.0, 0.0, 1 / by_height, height, width)

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from loader_service.dataset.transforms.geometry.drawing import DTYPES
 from loader_service.dataset.transforms.geometry.moves import as_array
 from loader_service.dataset.transforms.geometry.placement import Placement
-from loader_service.dataset.transforms.transform import Transform
+from loader_service.dataset.transforms.transform import Transform, field_of
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
@@ -60,8 +60,7 @@ class Follow(Transform):
     def declare(self, spec: Spec) -> Spec:
         """Change nothing; refuse what cannot follow."""
         for name in (self.image, *self.fields):
-            if name not in spec:
-                raise DatasetError(f"follow: there is no field {name!r}; the sample has {list(spec)}")
+            field_of(self.kind, spec, name)
         image = spec[self.image]
         _expect(self.image, image, len(image.shape) == 3 and not image.varies, "a picture (height, width, channels)")
         for name in (*self.pictures, *self.masks):

@@ -121,11 +121,6 @@ def centred(a: float, b: float, d: float, e: float, height: int, width: int) -> 
     return Warp((a, b, x - a * x - b * y, d, e, y - d * x - e * y, 0.0, 0.0, 1.0))
 
 
-def between(low: float, high: float, draw: float) -> float:
-    """Return the number within a range that a draw in [0, 1) stands for."""
-    return low + (high - low) * draw
-
-
 def numbers(draws: Draws) -> list[float]:
     """Return the draws of one sample as plain numbers."""
     drawn: list[float] = draws.tolist()

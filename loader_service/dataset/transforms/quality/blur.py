@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from loader_service.dataset.transforms.picture import RandomPicture, RangedPicture, clip
-from loader_service.dataset.transforms.ranges import Amount, Factor, Pair, drawn
+from loader_service.dataset.transforms.ranges import Amount, Factor, Pair, between
 
 LEAST_SIGMA = 0.1  # pixels: below it, a neighbour weighs less than 1e-21
 REACH = 3  # standard deviations on either side of a pixel that are looked at: all but 0.3 % of the weight
@@ -25,7 +25,7 @@ class RandomBlur(RandomPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        sigma = drawn(self.sigma, numbers[0])
+        sigma = between(self.sigma, numbers[0])
         reach = round(REACH * sigma)
         if sigma < LEAST_SIGMA or not reach:
             np.copyto(out, picture)
@@ -46,7 +46,7 @@ class RandomSharpness(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        sharpen(picture, drawn(self.factor, numbers[0]), out, self.bounds(picture))
+        sharpen(picture, between(self.factor, numbers[0]), out, self.bounds(picture))
 
 
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13

@@ -9,7 +9,7 @@ import simplejpeg
 from pydantic import Field, model_validator
 
 from loader_service.dataset.transforms.picture import RandomPicture
-from loader_service.dataset.transforms.ranges import Amount, drawn
+from loader_service.dataset.transforms.ranges import Amount, between
 
 
 class RandomJpeg(RandomPicture):
@@ -29,7 +29,7 @@ class RandomJpeg(RandomPicture):
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
         low, high = self.quality
-        quality = int(drawn((low, high + 1), numbers[0]))  # each whole number alike
+        quality = int(between((low, high + 1), numbers[0]))  # each whole number alike
         colours, sampling = ("GRAY", "Gray") if picture.shape[2] == 1 else ("RGB", "420")
         written = simplejpeg.encode_jpeg(
             np.ascontiguousarray(picture), min(quality, 100), colorspace=colours, colorsubsampling=sampling

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from loader_service.dataset.draws import mix
 from loader_service.dataset.transforms.picture import BYTE, RangedPicture, clip
-from loader_service.dataset.transforms.ranges import Amount, drawn
+from loader_service.dataset.transforms.ranges import Amount, between
 from loader_service.dataset.transforms.scratch import scratch
 
 QUANTILES = 1 << 16
@@ -35,7 +35,7 @@ class RandomNoise(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        std, seed = drawn(self.std, numbers[0]), int(numbers[1] * (1 << 53))
+        std, seed = between(self.std, numbers[0]), int(numbers[1] * (1 << 53))
         noise = scratch("noise", picture.shape, np.float32)
         fill_normals(noise.reshape(-1), seed)
         depth = cv2.CV_8U if picture.dtype == BYTE else cv2.CV_32F
