@@ -12,7 +12,7 @@ from loader_service.dataset.chained.turns import warn_of_turns
 from loader_service.dataset.given import PathLike
 from loader_service.dataset.statistics.stats import Stats
 from loader_service.dataset.transforms.augment_images import AugmentImages
-from loader_service.dataset.transforms.keras_affine import FillMode
+from loader_service.dataset.transforms.geometry.drawing import FillMode
 from loader_service.protocol.errors import DatasetError
 
 Shift = int | float | Sequence[int | float]

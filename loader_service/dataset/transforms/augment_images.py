@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from loader_service.dataset.transforms.keras_affine import LARGEST, Affine, transformed
+from loader_service.dataset.transforms.geometry.drawing import LARGEST, SMOOTH_DTYPES, with_channels
+from loader_service.dataset.transforms.keras_affine import Affine, transformed
 from loader_service.dataset.transforms.keras_ranges import Factors, Fill, NotNegative, Pair, Shift, Zoom
 from loader_service.dataset.transforms.transform import Draws, FieldTransform, image_field
 from loader_service.dataset.transforms.values import Number, as_lines
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
 
-WARPABLE = ("uint8", "uint16", "int16", "float32", "float64")
 Statistic = Number | tuple[float, ...] | None
 EPSILON = 1e-6  # that Keras adds to each standard deviation
 WHITENING = (
@@ -138,9 +138,9 @@ class AugmentImages(FieldTransform):
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Keep the shape; become float32, where values are standardised."""
         height, width, channels = image_field(self, field)
-        if field.dtype not in WARPABLE:
+        if field.dtype not in SMOOTH_DTYPES:
             raise DatasetError(
-                f"{self.kind}: field {self.field!r} is {field}, expected one of {WARPABLE}: cast it first"
+                f"{self.kind}: field {self.field!r} is {field}, expected one of {SMOOTH_DTYPES}: cast it first"
             )
         if max(height, width) > LARGEST:
             raise DatasetError(
@@ -211,8 +211,7 @@ class AugmentImages(FieldTransform):
         table = np.rint(self._shades(np.arange(256, dtype=np.float32), drawn, limits, picture.dtype)).astype(np.uint8)
         if colors != picture.shape[2]:
             table = np.stack([table, table, table, np.arange(256, dtype=np.uint8)], axis=-1)[None]
-        shaded: np.ndarray = cv2.LUT(picture, table, dst=out)
-        return shaded if shaded.ndim == 3 else shaded[:, :, None]
+        return with_channels(cv2.LUT(picture, table, dst=out), picture)
 
     def _shades(
         self, shades: np.ndarray, drawn: Drawn, limits: tuple[float, float] | None, dtype: np.dtype

@@ -14,16 +14,24 @@ Source: keras/src/legacy/preprocessing/image.py of Keras 3; the swap is keras-te
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FillMode = Literal["nearest", "constant", "reflect", "wrap"]
-BORDERS = {"nearest": cv2.BORDER_REPLICATE, "constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT}
-ORDERS = {0: cv2.INTER_NEAREST, 1: cv2.INTER_LINEAR}
-LARGEST = 32766  # pixels along a side that OpenCV can warp
+from loader_service.dataset.transforms.geometry.drawing import (
+    WARPING,
+    FillMode,
+    Interpolation,
+    Look,
+    by_matrix,
+    flipped,
+    with_channels,
+)
+from loader_service.dataset.transforms.geometry.moves import Mirror
+
+ORDERS: dict[int, Interpolation] = {0: "nearest", 1: "bilinear"}
 
 
 class Affine(NamedTuple):
@@ -69,20 +77,13 @@ def transformed(
     """
     height, width = picture.shape[:2]
     if not affine.warps:
-        if not affine.flip_horizontal and not affine.flip_vertical:
-            return picture
-        code = -1 if affine.flip_horizontal and affine.flip_vertical else 1 if affine.flip_horizontal else 0
-        return _with_channels(cv2.flip(picture, code, dst=out))
+        return flipped(picture, Mirror(affine.flip_horizontal, affine.flip_vertical), out)
     matrix = affine.matrix(height, width)
     if fill_mode == "wrap":
         return _wrapped(picture, matrix, order, out)
-    how = ORDERS[order] | cv2.WARP_INVERSE_MAP
-    value = (cval,) * 4
-    return _with_channels(
-        cv2.warpAffine(
-            picture, matrix, (width, height), dst=out, flags=how, borderMode=BORDERS[fill_mode], borderValue=value
-        )
-    )
+    look = Look(ORDERS[order], fill_mode=fill_mode, fill_value=cval)
+    (a, b, c), (d, e, f) = matrix.tolist()
+    return by_matrix(picture, (a, b, c, d, e, f, 0.0, 0.0, 1.0), height, width, look, out)
 
 
 def _wrapped(picture: np.ndarray, matrix: NDArray[np.float64], order: int, out: np.ndarray | None) -> np.ndarray:
@@ -91,7 +92,8 @@ def _wrapped(picture: np.ndarray, matrix: NDArray[np.float64], order: int, out: 
     columns, rows = np.arange(width), np.arange(height)[:, None]
     (a, b, c), (d, e, f) = matrix.tolist()
     maps = _inside(a * columns + (b * rows + c), width), _inside(d * columns + (e * rows + f), height)
-    return _with_channels(cv2.remap(picture, *maps, ORDERS[order], dst=out, borderMode=cv2.BORDER_REPLICATE))
+    made = cv2.remap(picture, *maps, WARPING[ORDERS[order]], dst=out, borderMode=cv2.BORDER_REPLICATE)
+    return with_channels(made, picture)
 
 
 def _inside(places: NDArray[np.float64], size: int) -> NDArray[np.float32]:
@@ -102,7 +104,3 @@ def _inside(places: NDArray[np.float64], size: int) -> NDArray[np.float32]:
     if outside.any():
         places = np.where(outside, places - last * np.floor(places * (1 / last)), places)  # faster than %
     return places.astype(np.float32)
-
-
-def _with_channels(picture: np.ndarray) -> np.ndarray:
-    return picture if picture.ndim == 3 else picture[:, :, None]  # OpenCV drops a single channel's axis

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated, Any, TypeGuard, get_args
 
 from pydantic import BeforeValidator, Field
 
-from loader_service.dataset.transforms.keras_affine import FillMode
+from loader_service.dataset.transforms.geometry.drawing import FillMode
 from loader_service.protocol.errors import nearest
 
-FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+FILL_MODES = get_args(FillMode)
 
 
 def _known_fill_mode(name: object) -> object:

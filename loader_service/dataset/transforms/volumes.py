@@ -5,24 +5,21 @@ Crops are those of `random_patch`, which counts any number of axes.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator
 
 from loader_service.dataset.draws import row_of_uniforms
+from loader_service.dataset.transforms.geometry.drawing import AT_ONCE, LARGEST, SMOOTH_DTYPES, Look, by_matrix
+from loader_service.dataset.transforms.geometry.moves import centred
 from loader_service.dataset.transforms.transform import Names, Sample, SampleTransform, field_of, names_of
 from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, Spec
 
 Axis = Annotated[int, Field(ge=0, le=2)]
-BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT}
-INTERPOLATED = ("uint8", "uint16", "int16", "float32", "float64")
 MOVED = {1: np.uint8, 2: np.uint16, 4: np.float32, 8: np.float64}  # bytes of a number -> what OpenCV can move about
-MOST_CHANNELS = 4  # that OpenCV warps at a time
-LARGEST = 32766  # voxels along a side that it can warp
 
 
 def _probabilities(said: object) -> object:
@@ -170,33 +167,18 @@ class RandomVolumeRotation(_OfVolumes):
 
     def changed(self, name: str, volume: np.ndarray, draws: list[float]) -> np.ndarray:
         """Turn one volume."""
-        smooth = name not in self.masks and str(volume.dtype) in INTERPOLATED
+        smooth = name not in self.masks and str(volume.dtype) in SMOOTH_DTYPES
         number = volume.dtype if smooth else np.dtype(MOVED[volume.dtype.itemsize])
-        channels = volume.shape[3] if volume.ndim == 4 else 1
+        value = self.value if smooth else 0.0
+        look = Look("bilinear" if smooth else "nearest", fill_mode=self.fill_mode, fill_value=value)
         slices = np.ascontiguousarray(np.moveaxis(volume, self.axis, 0))
         turned = np.empty_like(slices)
-        if channels <= MOST_CHANNELS:
-            self._turn(slices.view(number), turned.view(number), self.angle(draws[0]), smooth)
-        for first in range(0, channels, MOST_CHANNELS) if channels > MOST_CHANNELS else ():
-            part = np.ascontiguousarray(slices[..., first : first + MOST_CHANNELS])
-            of_part = np.empty_like(part)
-            self._turn(part.view(number), of_part.view(number), self.angle(draws[0]), smooth)
-            turned[..., first : first + MOST_CHANNELS] = of_part
-        return np.moveaxis(turned, 0, self.axis)
-
-    def _turn(self, slices: np.ndarray, out: np.ndarray, degrees: float, smooth: bool) -> None:
-        """Turn each slice (height, width), or (height, width, channels), about its centre."""
         height, width = slices.shape[1:3]
-        matrix, size = rotation(degrees, height, width), (width, height)
-        flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
-        border, value = BORDERS[self.fill_mode], (self.value if smooth else 0.0,) * MOST_CHANNELS
-        for before, after in zip(slices, out, strict=True):
-            cv2.warpAffine(before, matrix, size, dst=after, flags=flags, borderMode=border, borderValue=value)
-
-
-def rotation(degrees: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return (2, 3): (column, row, 1) of the turned picture -> (column, row) of the old one, about its centre."""
-    radians = np.deg2rad(degrees)
-    cos, sin = np.cos(radians), np.sin(radians)
-    x, y = (width - 1) / 2, (height - 1) / 2
-    return np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]])
+        angle = math.radians(self.angle(draws[0]))
+        cosine, sine = math.cos(angle), math.sin(angle)
+        matrix = centred(cosine, -sine, sine, cosine, height, width).matrix
+        for before, after in zip(slices.view(number), turned.view(number), strict=True):
+            made = by_matrix(before, matrix, height, width, look, after)
+            if slices.ndim == 4 and slices.shape[3] > AT_ONCE:  # it was put together of several
+                after[...] = made
+        return np.moveaxis(turned, 0, self.axis)

@@ -34,6 +34,7 @@ SMOOTH_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # that OpenC
 DTYPES = (*SMOOTH_DTYPES, "bool", "int8", "int32")  # that it moves, with the pixels as they are
 OPENCV_DTYPES = frozenset(np.dtype(name) for name in DTYPES if name != "bool")
 AT_ONCE = 4  # channels that a warp takes
+LARGEST = 32766  # pixels along a side that it takes
 
 
 def _known(mode: Any) -> Any:
@@ -84,7 +85,7 @@ def flipped(value: np.ndarray, mirror: Mirror, out: np.ndarray | None) -> np.nda
         return value
     if value.dtype in OPENCV_DTYPES and (value.ndim == 2 or value.shape[2] <= 4):
         code = -1 if left_right and top_bottom else 1 if left_right else 0
-        return _with_channels(cv2.flip(value, code, dst=out), value)
+        return with_channels(cv2.flip(value, code, dst=out), value)
     mirrored = value[:: -1 if top_bottom else 1, :: -1 if left_right else 1]
     return mirrored.copy() if value is out else mirrored
 
@@ -101,7 +102,7 @@ def _part(picture: np.ndarray, window: Cut, look: Look, out: np.ndarray | None) 
     if picture.ndim == 3 and picture.shape[2] > AT_ONCE:
         return _by_groups(picture, lambda group: _part(group, window, look, None))
     edges, border, value = (-top, below, -left, right), BORDERS[look.fill_mode], (look.fill_value,) * 4
-    return _with_channels(cv2.copyMakeBorder(picture, *edges, border, dst=out, value=value), picture)
+    return with_channels(cv2.copyMakeBorder(picture, *edges, border, dst=out, value=value), picture)
 
 
 def _resized(picture: np.ndarray, height: int, width: int, look: Look, out: np.ndarray | None) -> np.ndarray:
@@ -111,10 +112,10 @@ def _resized(picture: np.ndarray, height: int, width: int, look: Look, out: np.n
         smaller, by_height, by_width = _reduced(picture, down, across)
         if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
             matrix = product(_inverse_scale(by_height, by_width), scaled(down, across))
-            return _by_matrix(smaller, matrix, height, width, Look(look.interpolation), out)
+            return by_matrix(smaller, matrix, height, width, Look(look.interpolation), out)
         picture = smaller
     made = cv2.resize(picture, (width, height), dst=out, interpolation=RESIZING[look.interpolation])
-    return _with_channels(made, picture)
+    return with_channels(made, picture)
 
 
 def _warped(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray | None) -> np.ndarray:
@@ -131,14 +132,18 @@ def _warped(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarr
     matrix = placement.matrix
     assert matrix is not None, "a simple placement is no warp"
     matrix = product(_inverse_scale(by_height, by_width), matrix) if reduces else matrix
-    return _by_matrix(picture, matrix, height, width, look, out)
+    return by_matrix(picture, matrix, height, width, look, out)
 
 
-def _by_matrix(
+def by_matrix(
     picture: np.ndarray, matrix: Matrix, height: int, width: int, look: Look, out: np.ndarray | None
 ) -> np.ndarray:
+    """Return the picture (height, width), or with channels, whose pixels this matrix looks up in another one.
+
+    Up to AT_ONCE channels are written into `out`, if that is given and fits.
+    """
     if picture.ndim == 3 and picture.shape[2] > AT_ONCE:
-        return _by_groups(picture, lambda part: _by_matrix(part, matrix, height, width, look, None))
+        return _by_groups(picture, lambda part: by_matrix(part, matrix, height, width, look, None))
     flags, border = WARPING[look.interpolation] | cv2.WARP_INVERSE_MAP, BORDERS[look.fill_mode]
     value, size = (look.fill_value,) * 4, (width, height)
     if matrix[6] == matrix[7] == 0:
@@ -147,7 +152,7 @@ def _by_matrix(
     else:
         lead = as_array(matrix)
         made = cv2.warpPerspective(picture, lead, size, dst=out, flags=flags, borderMode=border, borderValue=value)
-    return _with_channels(made, picture)
+    return with_channels(made, picture)
 
 
 def _by_map(picture: np.ndarray, maps: np.ndarray, look: Look, out: np.ndarray | None) -> np.ndarray:
@@ -155,7 +160,7 @@ def _by_map(picture: np.ndarray, maps: np.ndarray, look: Look, out: np.ndarray |
         return _by_groups(picture, lambda part: _by_map(part, maps, look, None))
     flags, border, value = WARPING[look.interpolation], BORDERS[look.fill_mode], (look.fill_value,) * 4
     made = cv2.remap(picture, maps, None, flags, dst=out, borderMode=border, borderValue=value)
-    return _with_channels(made, picture)
+    return with_channels(made, picture)
 
 
 def _by_groups(picture: np.ndarray, draw: Any) -> np.ndarray:
@@ -178,7 +183,7 @@ def _reduced(picture: np.ndarray, down: float, across: float) -> tuple[np.ndarra
             return picture, by_height, by_width
         rows, columns = (height // 2 if halves_height else height), (width // 2 if halves_width else width)
         even = picture[: rows * 2 if halves_height else rows, : columns * 2 if halves_width else columns]
-        picture = _with_channels(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_LINEAR), picture)
+        picture = with_channels(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_LINEAR), picture)
         by_height, by_width = by_height * (1 + halves_height), by_width * (1 + halves_width)
 
 
@@ -199,6 +204,6 @@ def _density(matrix: Matrix, height: int, width: int) -> tuple[float, float]:
     return (area / across if across else 0.0), (area / down if down else 0.0)
 
 
-def _with_channels(made: np.ndarray, like: np.ndarray) -> np.ndarray:
+def with_channels(made: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return a picture with the single channel's axis, which OpenCV drops."""
     return made if made.ndim == like.ndim else made[:, :, None]
