@@ -184,6 +184,19 @@ def command_of(command: str, asked: argparse.Namespace) -> str:
     return told + "".join(chosen)
 
 
+def begin(cores: int | None = None) -> tuple[dict[str, str], Console]:
+    """Print what the figures of a benchmark depend on; return that, and the console for what follows.
+
+    Args:
+        cores: How many this process, and those that it starts, may use; all that there are where None.
+    """
+    if cores is not None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    machine, console = describe_machine(), Console(width=110)
+    console.print(*(f"{name} {text}" for name, text in machine.items()), sep="   ", highlight=False, soft_wrap=True)
+    return machine, console
+
+
 def describe_machine() -> dict[str, str]:
     """Return what the figures depend on: versions and the machine."""
     told = {"date": time.strftime("%Y-%m-%d"), "Python": platform.python_version(), "Linux": platform.release()}

@@ -42,7 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 import loader_client
-from benchmarks.harness import describe_machine
+from benchmarks.harness import begin
 from loader_service import Dataset
 
 CORES = 2
@@ -143,10 +143,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line for each arm and repeat")
     asked = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    machine = describe_machine()
-    console = Console(width=110)
-    console.print(*(f"{name} {text}" for name, text in machine.items()), sep="   ", highlight=False, soft_wrap=True)
+    machine, console = begin(cores=CORES)
     found: dict[int, list[dict[str, float]]] = {workers: [] for workers in (0, *WORKERS)}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as daemons:
         dataset, model = pictures(Path(folder)), network()

@@ -30,7 +30,7 @@ from rich.table import Table
 
 import loader_client
 from benchmarks import data
-from benchmarks.harness import describe_machine
+from benchmarks.harness import begin
 from benchmarks.photos import TRAIN
 from loader_service.cli.options import ask_status
 from loader_service.protocol.address import Address
@@ -91,9 +91,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line for each repeat")
     asked = parser.parse_args()
     data.make_photos()
-    machine = describe_machine()
-    console = Console(width=110)
-    console.print(*(f"{name} {text}" for name, text in machine.items()), sep="   ", highlight=False, soft_wrap=True)
+    machine, console = begin()
     lines: list[dict[str, Any]] = []
     with loader_client.connect(workers=WORKERS) as loader:
         stream = loader.stream(TRAIN.dataset(), prefetch=TRAIN.prefetch)

@@ -46,7 +46,7 @@ from rich.console import Console
 from rich.table import Table
 
 import loader_client
-from benchmarks.harness import describe_machine
+from benchmarks.harness import begin
 from loader_service import Dataset
 
 CORES = 2
@@ -171,10 +171,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line for each arm and repeat")
     asked = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    machine = describe_machine()
-    console = Console(width=110)
-    console.print(*(f"{name} {text}" for name, text in machine.items()), sep="   ", highlight=False, soft_wrap=True)
+    machine, console = begin(cores=CORES)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         paths = write_pictures(Path(folder))
         dataset = Dataset.from_image_folder(folder).random_resized_crop(SIZE, SIZE).random_flip()

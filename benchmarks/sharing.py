@@ -36,7 +36,7 @@ from rich.table import Table
 
 from benchmarks import data
 from benchmarks.arms import touch
-from benchmarks.harness import CAPS, describe_machine
+from benchmarks.harness import CAPS, begin
 from benchmarks.photos import TRAIN
 from loader_service.protocol.address import Address
 from loader_service.protocol.launch import end, launch
@@ -131,9 +131,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ.update(CAPS)
     data.make_photos()
-    machine = describe_machine()
-    console = Console(width=110)
-    console.print(*(f"{name} {text}" for name, text in machine.items()), sep="   ", highlight=False, soft_wrap=True)
+    machine, console = begin()
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
     for repeat in range(asked.repeats):
         for trainers in TRAINERS:

@@ -14,19 +14,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 import loader_client
 from benchmarks import data
-from benchmarks.harness import describe_machine
+from benchmarks.harness import begin
 
 CORES = 2
 WAYS = ("alone", "beside a daemon", "started again")
@@ -66,10 +64,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line for each way and repeat")
     asked = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    machine = describe_machine()
-    console = Console(width=110)
-    console.print(*(f"{name} {text}" for name, text in machine.items()), sep="   ", highlight=False, soft_wrap=True)
+    machine, console = begin(cores=CORES)
     data.make_photos()
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

@@ -308,8 +308,9 @@ def in_line(dataset: Any) -> Make:
     plan = dataset.batch(ROWS).plan
     out, numbers = plan.empty_rows(ROWS), count()
 
-    def make() -> None:
+    def make() -> np.ndarray:
         plan.fill(next(numbers), 0, ROWS, out)
+        return next(iter(out.values()))
 
     return make
 
@@ -344,9 +345,10 @@ def bare(step: Step) -> Make:
     (shape_of,) = step.declare(source(samples)).batch(ROWS).compute(0).values()
     out = np.empty_like(shape_of)
 
-    def make() -> None:
+    def make() -> np.ndarray:
         for sample, row in zip(samples, out, strict=True):
             step.bare(sample, row)
+        return out
 
     return make
 

@@ -46,7 +46,7 @@ from loader_service.protocol.messages import (
     Stop,
     StreamFailed,
 )
-from loader_service.protocol.prefetch import slots_of, suggested_prefetch
+from loader_service.protocol.prefetch import LEAST_AHEAD, slots_of, suggested_prefetch
 from loader_service.protocol.shard import layout_of
 from loader_service.protocol.tables import TableStore, carried_in, tables_in
 
@@ -294,7 +294,13 @@ class Clients:
             opening.shard.check(opened.info)
             layout = layout_of(opened.info, opening.shard)
             prefetch = opening.prefetch or suggested_prefetch(layout.slot_nbytes, opened.info.batches_per_epoch)
-            served = known or self._serve(opening, opened, layout, slots_of(prefetch))
+            try:
+                served = known or self._serve(opening, opened, layout, slots_of(prefetch))
+            except NotEnoughMemory:
+                if opening.prefetch or prefetch == LEAST_AHEAD:
+                    raise
+                prefetch = LEAST_AHEAD  # nobody has asked for more
+                served = self._serve(opening, opened, layout, slots_of(prefetch))
             self._make_room(served, prefetch)
         except LoaderError as error:
             self._send(opening.stream[0], StreamFailed(opening.stream[1], failed(error)))

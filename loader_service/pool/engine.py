@@ -155,15 +155,20 @@ def _signal(handle: int, number: signal.Signals) -> None:
         signal.pidfd_send_signal(handle, number)
 
 
+def ends_within(handle: int, patience: float | None) -> bool:
+    """Whether the process behind a pidfd is dead after so many seconds at most; it is not reaped."""
+    poll = select.poll()  # select() takes no descriptor beyond 1023
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(None if patience is None else patience * 1000))
+
+
 def _wait_for_end(handle: int, patience: float) -> None:
     """Wait until the process behind a pidfd is dead: it writes nothing any more.
 
     Its parent, the template, is dead. Where the daemon is process 1 of a container, it has inherited the child, and has
     to reap it.
     """
-    poll = select.poll()  # select() takes no descriptor beyond 1023
-    poll.register(handle, select.POLLIN)
-    poll.poll(patience * 1000)
+    ends_within(handle, patience)
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
 

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from loader_service.pool.engine import Template
+from loader_service.pool.engine import Template, ends_within
 from loader_service.pool.worker import die_with_parent, name_process, run_worker
 from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, PeerGone
@@ -102,9 +102,7 @@ class _Forked:
         """Reap it."""
         handle = os.pidfd_open(self._pid)
         try:
-            poll = select.poll()  # select() takes no descriptor beyond 1023
-            poll.register(handle, select.POLLIN)
-            if not poll.poll(None if timeout is None else timeout * 1000):
+            if not ends_within(handle, timeout):
                 raise subprocess.TimeoutExpired("the template", timeout or 0)
         finally:
             os.close(handle)

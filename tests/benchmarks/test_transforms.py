@@ -14,8 +14,11 @@ def with_two_samples(step):
 def test_a_step_and_its_bare_call_make_rows_of_one_shape(step, monkeypatch):
     monkeypatch.setattr(transforms, "ROWS", 2)
 
-    transforms.ours(with_two_samples(step))()
-    transforms.bare(with_two_samples(step))()
+    ours = transforms.ours(with_two_samples(step))()
+    bare = transforms.bare(with_two_samples(step))()
+
+    assert (ours.shape, ours.dtype) == (bare.shape, bare.dtype)
+    assert all(row.any() for row in (*ours, *bare))  # each call has written its row
 
 
 @pytest.mark.parametrize("chain", transforms.CHAINS)

@@ -196,6 +196,8 @@ def test_samples_may_be_kept_in_memory_where_nobody_else_looks(photos, caches, t
     assert size_of(cache).samples == SAMPLES
     assert cache.parent.stat().st_mode & 0o777 == 0o700
     assert not caches.exists()
+    folder.clear(cache)
+    assert not cache.parent.exists()
 
 
 def test_memory_for_a_cache_is_what_both_shared_memory_and_the_machine_have_left():

@@ -121,7 +121,7 @@ def test_memory_that_the_kernel_does_not_give_is_an_error_of_that_stream_alone(s
     """`ulimit -f`, in blocks of 1024 bytes, is heeded by shared memory, too: there is no machine to be filled up."""
     start_within("-f 2048", "--workers", "1").stdout.readline()
     with loader_client.connect() as loader:
-        stream = loader.stream(DATASET, prefetch=8)
+        stream = loader.stream(DATASET)
         with pytest.raises(NotEnoughMemory, match=r"cannot reserve [\d,]+ bytes .*: File too large. Lower `memory`"):
             loader.stream(noisy(batch=120), prefetch=100)
 

@@ -8,6 +8,7 @@ A cache comes into being with one rename, whole and empty: whoever comes second 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -133,8 +134,11 @@ def caches_in(root: Path) -> Iterator[Path]:
 
 
 def clear(folder: Path) -> None:
-    """Delete a cache. Whoever reads it goes on with what it has open."""
+    """Delete a cache, and with the last one in memory their folder. Whoever reads it goes on with what it has open."""
     shutil.rmtree(folder)
+    if folder.parent == memory_folder():
+        with contextlib.suppress(OSError):  # others are there, or one is being made
+            folder.parent.rmdir()
 
 
 def _make(folder: Path, about: dict[str, Any], samples: int) -> None:
