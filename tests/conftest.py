@@ -8,11 +8,15 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.leftovers import MARKER, Leftovers
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; those who are tested would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("no deadline", deadline=None)  # a machine may be busy; pytest's own limit ends what hangs
+settings.load_profile("no deadline")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The declared transforms -> the steps that run, for any samples of one source.
 
-    columns    fields that the source reads for many samples at once, if all their transforms are vectorised, and rows
-               are small: one read into the rows of a task, then each transform over all of them
+    columns    fields that need no other field: the rows of a task are made field by field, see columns.py
     samples    all other fields: one sample after the other, while it is in the cache
 
 Nothing is collected and stacked: the last step of each field writes into its row. The first step from which on
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.cache.samples import CachedSamples
 from loader_service.dataset.collate import put, put_part
+from loader_service.dataset.columns import AnyColumn, column_of
 from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.draws import DrawKeys, uniforms
 from loader_service.dataset.naming import Naming
@@ -44,26 +44,13 @@ from loader_service.dataset.units import (
     groups_of,
     maps_rows,
     singly,
-    steps_of,
-    takes_columns,
 )
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import lengths_of
-from loader_service.protocol.spec import FieldSpec, Spec
+from loader_service.protocol.spec import Spec
 
-LARGE = 2**16  # bytes of a row: beyond that, to gather rows first costs more than to go from sample to sample
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
 Rows = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A field that is read and transformed for all rows of a task at once."""
-
-    field: str
-    source_spec: FieldSpec
-    steps: tuple[tuple[int, FieldTransform, bool], ...]  # with their numbers, and whether they write into the row
-    read_into_row: bool
 
 
 @dataclass(frozen=True)
@@ -162,20 +149,15 @@ class Chain:
         for unit in units:
             if isinstance(unit, WholeSample):
                 unit.expected = self._specs[unit.numbers[0] + 1]
-        columns: list[Column] = []
+        columns: list[AnyColumn] = []
         for field, spec in self.spec.items():
             own = [unit for unit in units if field in unit.fields and unit.numbers[0] > mapped]
             self._find_rows(field, own)
             source = self._source_spec.get(field)
-            vectorised = all(map(takes_columns, own))
-            if field in varying:
-                vectorised = isinstance(self._reader, ArraysReader) and not own
-            alone = mapped < 0 and self._cached is None
-            worth_it = source is not None and (not own or source.nbytes < LARGE)
-            if alone and field in self._reader.columns and vectorised and source is not None and worth_it:
-                steps = tuple(step for unit in own for step in steps_of(unit, field))
-                in_place = all(into_row and step.in_place for _, step, into_row in steps)
-                columns.append(Column(field, source, steps, in_place and source == spec))
+            if mapped < 0 and self._cached is None and source is not None:
+                about = field, self._reader, own, self._naming
+                column = column_of(*about, source=source, spec=spec, varying=varying, keys=self._keys)
+                columns += [] if column is None else [column]
         self._columns = tuple(columns)
         self.ragged = tuple(column.field for column in columns if column.field in varying)
         done = {column.field for column in columns}
@@ -199,7 +181,7 @@ class Chain:
         draws = self._draw(epoch, positions)
         for column in self._columns:
             if column.field in out:
-                self._fill_column(column, ids, draws, out)
+                column.fill(ids, epoch, draws, out)
         if self._row_wise is not None:
             self._fill_row_wise(self._row_wise, epoch, ids, positions, draws, out)
         elif self._sample_fields:
@@ -217,9 +199,11 @@ class Chain:
 
     def describe(self) -> ChainTold:
         """Return how rows are made, as `compile` has decided."""
-        by_column = {number: into_row for column in self._columns for number, _, into_row in column.steps}
-        many = set(by_column) if self._row_wise is None else self._row_wise.many_rows(self._gathers)
-        unit_of = {number: unit for unit in self._units for number in unit.numbers}
+        by_column = {step: writes for column in self._columns for step, writes in column.writing.items()}
+        together = {step for column in self._columns if column.together for step in column.writing}
+        many = together if self._row_wise is None else self._row_wise.many_rows(self._gathers)
+        viewed = [unit for column in self._columns if not column.together for unit in column.units]
+        unit_of = {number: unit for unit in (*self._units, *viewed) for number in unit.numbers}
         steps = []
         for number, transform in enumerate(self._transforms):
             unit = unit_of.get(number)
@@ -242,7 +226,7 @@ class Chain:
             steps=tuple(steps),
             columns=tuple(self.spec)
             if len(many) == len(steps) > len(by_column)
-            else tuple(each.field for each in self._columns),
+            else tuple(each.field for each in self._columns if each.together),
             read_into_row=tuple(column.field for column in self._columns if column.read_into_row),
             by_user=self._reads_rows,
         )
@@ -384,51 +368,25 @@ class Chain:
             if isinstance(transform, FieldTransform)
         }
 
-    def _fill_column(self, column: Column, ids: NDArray[np.int64], draws: Any, out: Rows) -> None:
-        values = rows = out[column.field]
-        if column.field in self._varying:
-            sequences = self.sequences(column.field, ids)
-            out[lengths_of(column.field)][...] = sequences.lengths
-            entries = rows.reshape(len(rows) * rows.shape[1], *rows.shape[2:])
-            sequences.write(entries, np.arange(len(rows)) * rows.shape[1])
-            return
-        if not column.read_into_row:
-            values = np.empty((len(ids), *column.source_spec.room), column.source_spec.dtype)
-        self._reader.read_column(column.field, ids, values)
-        try:
-            for number, step, into_row in column.steps:
-                values = step.apply(values, draws[number], rows if into_row else None)
-        except Exception:
-            self._blame(column, ids, draws)
-            raise
-        if values is not rows:
-            rows[...] = values
-
-    def _blame(self, column: Column, ids: NDArray[np.int64], draws: Any) -> None:
-        """Raise the error of the first sample that fails alone."""
-        for row, sample_id in enumerate(ids.tolist()):
-            with self._naming(sample_id):
-                values = np.empty((1, *column.source_spec.room), column.source_spec.dtype)
-                self._reader.read_column(column.field, ids[row : row + 1], values)
-                for number, step, _ in column.steps:
-                    values = step.apply(values, draws[number][row : row + 1], None)
-
     def _fill_samples(
         self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], draws: Any, out: Rows
     ) -> None:
-        fields, units = self._sample_fields, self._units
-        turn = Turn(epoch, draws, self._keys)
-        for number, (sample_id, position) in enumerate(zip(ids.tolist(), positions.tolist(), strict=True)):
-            with self._naming(sample_id):
-                rows = {field: out[field][number, ...] for field in fields}  # without the dots, numbers were copies
+        units, turn = self._units, Turn(epoch, draws, self._keys)
+        targets = [(field, out[field]) for field in self._sample_fields]
+        try:
+            for turn.row, sample_id in enumerate(ids.tolist()):
+                turn.position = int(positions[turn.row])
+                rows = {field: room[turn.row, ...] for field, room in targets}  # without the dots, numbers were copies
                 if self._cached is None:
-                    sample = self._read(epoch, sample_id, position, self._read_fields)
+                    sample = self._read(epoch, sample_id, turn.position, self._read_fields)
                 else:
                     sample = self._cached.get(sample_id, self._prepare)
-                turn.row, turn.position = number, position
                 for unit in units:
                     sample = unit.apply(sample, turn, rows)
-                self._collate(sample, rows, out, number)
+                self._collate(sample, rows, out, turn.row)
+        except Exception:
+            with self._naming(int(ids[turn.row])):
+                raise
 
     def _fill_row_wise(
         self,

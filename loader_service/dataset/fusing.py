@@ -84,7 +84,10 @@ class Run:
         self.in_place = all(step.in_place for step in steps)
         self.views = all(step.views for step in steps)
         self._look = look_of(*steps)
-        self._own = steps[0].apply if len(steps) == 1 and steps[0].vectorised else None  # its own way is the shortest
+        has_own_way = type(steps[0]).apply is not Geometric.apply  # which is the shortest
+        self._own = steps[0].apply if len(steps) == 1 and has_own_way else None
+        # The placement of pictures of one size, where nothing is drawn: it is the same for the next one.
+        self._still = None if any(step.draws for step in steps) else ((0, 0), Placement(0, 0))
         looks = [
             (follow, self._look._replace(interpolation="nearest", fill_value=follow.mask_value))
             for follow in group.follows
@@ -105,8 +108,14 @@ class Run:
         """Return one picture after all steps; in `out`, where that is given and fits, or a view."""
         if self._own is not None:
             return self._own(picture, draws[0], out)
-        height, width = picture.shape[:2]
-        return drawn(picture, self.place(height, width, draws), self._look, out)
+        height, width, *_ = picture.shape
+        if self._still is None:
+            return drawn(picture, self.place(height, width, draws), self._look, out)
+        size, placement = self._still
+        if size != (height, width):
+            placement = self.place(height, width, draws)
+            self._still = (height, width), placement
+        return drawn(picture, placement, self._look, out)
 
     def apply(self, sample: Sample, draws: Sequence[Draws], rows: dict[str, np.ndarray]) -> Sample:
         """Do all steps to the fields of a sample.
@@ -116,9 +125,6 @@ class Run:
         """
         image = self.group.image
         picture = sample[image]
-        if not self.group.follows:
-            sample[image] = self.draw(picture, draws, rows.get(image))
-            return sample
         height, width = picture.shape[:2]
         placement = self.place(height, width, draws)
         for follow, name, look in self._pictures:

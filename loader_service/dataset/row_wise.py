@@ -52,7 +52,7 @@ class RowWise:
             elif isinstance(rows, dict) and takes_columns(unit):
                 try:
                     for number, step, _ in steps_of(unit, unit.fields[0]):
-                        rows[step.field] = step.apply(rows[step.field], turn.draws[number], None)
+                        rows[step.field] = step.apply_column(rows[step.field], turn.draws[number], None)
                 except Exception:
                     self._each(unit, _samples(rows), ids, positions, turn)
                     raise

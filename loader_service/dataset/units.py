@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -14,21 +13,27 @@ from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.geometric import Geometric
 from loader_service.dataset.transforms.map import SampleFunction
 from loader_service.dataset.transforms.map_rows import MapRows
-from loader_service.dataset.transforms.transform import FieldTransform, Sample, SampleTransform, Transform
+from loader_service.dataset.transforms.transform import ColumnDraws, FieldTransform, Sample, SampleTransform, Transform
 from loader_service.protocol.spec import Spec
 
 Rows = Mapping[str, np.ndarray]
 
 
-@dataclass(slots=True)
 class Turn:
     """Whose turn it is, and its random numbers."""
 
-    epoch: int
-    draws: Mapping[int, Any]  # of each step that draws for all rows at once, (rows, draws)
-    keys: DrawKeys
-    row: int = 0  # among the draws
-    position: int = 0  # in the epoch
+    __slots__ = ("draws", "epoch", "keys", "numbers", "position", "row")
+
+    def __init__(self, epoch: int, draws: Mapping[int, ColumnDraws], keys: DrawKeys, position: int = 0) -> None:
+        """Begin with the first row.
+
+        Args:
+            draws: Of each step that draws for all rows at once.
+            position: Of that row, in the epoch.
+        """
+        self.epoch, self.draws, self.keys, self.position = epoch, draws, keys, position
+        self.numbers = {step: drawn.tolist() for step, drawn in draws.items()}  # NumPy takes longer to give out one row
+        self.row = 0  # among the draws
 
 
 @dataclass(eq=False)
@@ -53,6 +58,10 @@ class Unit:
         """Return the sample after these steps."""
         raise NotImplementedError(f"{type(self).__name__} must apply itself")
 
+    def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
+        """Return the value after these steps, of a unit that acts on one field; in `out`, where that fits."""
+        raise NotImplementedError(f"{type(self).__name__} acts on more than one field")
+
 
 @dataclass(eq=False)
 class OneField(Unit):
@@ -72,10 +81,13 @@ class OneField(Unit):
 
     def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
         """Return the sample with another value of the field."""
-        (number,), (name,) = self.numbers, self.fields
-        row = rows[name] if self.into_row else None
-        sample[name] = self.step.apply(sample[name], turn.draws[number][turn.row], row)
+        (name,) = self.fields
+        sample[name] = self.change(sample[name], turn, rows[name] if self.into_row else None)
         return sample
+
+    def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
+        """Do the step."""
+        return self.step.apply(value, turn.numbers[self.numbers[0]][turn.row], out)
 
 
 @dataclass(eq=False)
@@ -111,8 +123,16 @@ class Geometry(Unit):
 
     def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
         """Return the sample with all its pictures drawn."""
-        draws = [turn.draws[number][turn.row] for number in self.numbers]
+        if len(self.fields) == 1:
+            (name,) = self.fields
+            sample[name] = self.change(sample[name], turn, rows[name] if self.into_row else None)
+            return sample
+        draws = [turn.numbers[number][turn.row] for number in self.numbers]
         return self.run.apply(sample, draws, {name: rows[name] for name in self.into_row})
+
+    def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
+        """Draw the picture."""
+        return self.run.draw(value, [turn.numbers[number][turn.row] for number in self.numbers], out)
 
 
 def groups_of(steps: tuple[Transform, ...]) -> list[Group | None]:

@@ -48,7 +48,7 @@ def run_of(steps, **follows):
 
 
 def draws_of(steps, seed):
-    return [uniforms(seed + k, np.arange(1), step.draws)[0] for k, step in enumerate(steps)]
+    return [uniforms(seed + k, np.arange(1), step.draws)[0].tolist() for k, step in enumerate(steps)]
 
 
 def blob(x, y, size=SIZE):

@@ -60,7 +60,7 @@ def smooth(height, width, channels=3, seed=0):
 
 
 def draws_of(step, position=0, key=1):
-    return uniforms(key, np.array([position]), step.draws)[0]
+    return uniforms(key, np.array([position]), step.draws)[0].tolist()
 
 
 def matrix_of(step, height, width, draws):

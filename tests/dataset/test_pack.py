@@ -135,7 +135,7 @@ def test_batches_of_a_pack_are_those_of_its_source(files, decode):
         assert_same_batches(*(each.shuffle(seed=3).batch(2) for each in both))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_arrays_there_are_comes_out_as_it_went_in(tmp_path_factory, data):
     """Of any shape and dtype, in any order of axes and bytes, alike or not."""

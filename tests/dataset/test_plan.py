@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader_service import Dataset
-from loader_service.protocol.errors import DatasetError
+from loader_service.dataset.transforms.geometry.crops import RandomCrop
+from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, IDS_SPEC
 from tests.dataset.reference import assert_same, plain_batch
 
@@ -117,7 +118,7 @@ def garbage(dataset, rows):
 
 @pytest.mark.parametrize("way", WAYS)
 @given(data=st.data())
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_however_a_batch_is_cut_into_tasks_its_bytes_are_the_same(datasets, way, data):
     """The cut depends on how many workers there are; slots are reused, and hold yesterday's bytes."""
     dataset = datasets[way]
@@ -161,7 +162,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=6), st.sampled_from([1, 3, 4]), st.sampled_from(["uint8", "float32"]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_chain_of_transforms_equals_the_plain_way(chain, channels, dtype):
     """Which steps write into the row, and which work there in place, is decided for each chain anew."""
     images = (np.arange(6 * 7 * 9 * channels) * 11 % 256).reshape(6, 7, 9, channels).astype(dtype)
@@ -311,3 +312,30 @@ def test_large_rows_are_made_where_they_are_read_and_small_ones_together(side, t
     for row, picture in zip(made, pictures[dataset.plan.compute(0)["ids"]], strict=True):
         assert (row == picture).all() or (row == picture[:, ::-1]).all()
     assert told in str(dataset.explain())
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_rows_that_are_changed_from_where_they_lie_are_those_of_samples_made_one_by_one(byteorder, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 2000, (7, 40, 50, 3)).astype(f"{byteorder}u2")
+    for number, picture in enumerate(pictures):
+        np.save(tmp_path / f"{number}.npy", picture)
+    Dataset.from_npy_files(tmp_path).pack(tmp_path / "rows.pack")
+
+    for source in (Dataset.from_arrays(x=pictures), Dataset.from_pack(tmp_path / "rows.pack")):
+        turned = source.random_resized_crop(24, 24, field="x").random_flip(field="x").random_rotate(20, field="x")
+        batches = turned.random_crop(20, 22, field="x").shuffle(3).batch(4)
+        for n in range(2):
+            assert_same(batches.compute(n), plain_batch(batches, n))
+
+
+def test_an_error_in_a_row_that_is_changed_from_where_it_lies_names_that_row(monkeypatch):
+    def refuse_black(step, value, draws, out):
+        if not value.any():
+            raise ValueError("black")
+        return value
+
+    monkeypatch.setattr(RandomCrop, "apply", refuse_black)
+    pictures = np.ones((5, 8, 8, 3), np.uint8)
+    pictures[3] = 0
+    with pytest.raises(SampleError, match=r"sample 3 \(row 3\): ValueError: black"):
+        Dataset.from_arrays(image=pictures).random_crop(8, 8).batch(5).compute(0)

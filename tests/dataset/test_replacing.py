@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loader_service.dataset.replacing import Replacing
@@ -44,7 +44,6 @@ def test_a_good_sample_stands_for_itself(case):
 
 
 @given(cases(), st.randoms())
-@settings(deadline=None)
 def test_the_replacement_depends_on_the_set_of_bad_samples_alone(case, random):
     """Not on the order in which they were found, nor on what was looked up in between."""
     samples, seed, bad = case

@@ -57,7 +57,7 @@ def selected(dataset, steps):
 
 
 @given(fixed_steps)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_steps_select_one_after_the_other(steps):
     dataset, left = selected(arrays(), steps)
 
@@ -71,7 +71,7 @@ def test_steps_select_one_after_the_other(steps):
 
 
 @given(fixed_steps, st.integers(0, 99), st.sampled_from(["keep", "drop", "pad"]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_each_selected_sample_comes_once_in_every_epoch(steps, seed, remainder):
     dataset, left = selected(arrays(), steps)
     if len(left) < 4:
@@ -85,7 +85,7 @@ def test_each_selected_sample_comes_once_in_every_epoch(steps, seed, remainder):
 
 
 @given(st.integers(2, SAMPLES), st.floats(0.01, 0.99), st.integers(0, 2**63 - 1))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_both_parts_of_a_split_have_no_sample_in_common_and_are_together_all(samples, share, seed):
     train, validation = (ids_of(part.batch(1)) for part in arrays(samples).split(share, seed))
 
@@ -96,7 +96,7 @@ def test_both_parts_of_a_split_have_no_sample_in_common_and_are_together_all(sam
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.floats(0.01, 0.99), st.integers(0, 99))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_stratified_split_holds_for_each_class(labels, share, seed):
     labels = np.asarray(labels * 2)  # of each class at least two
     parts = Dataset.from_arrays(x=labels, label=labels).split(share, seed, "label")
@@ -178,7 +178,7 @@ def test_every_order_of_a_small_group_occurs_about_equally_often(size):
     st.integers(0, 99),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_classes_come_equally_often_and_so_do_the_samples_of_each(labels, samples, seed, shuffle):
     labels = np.asarray(labels)
     dataset = Dataset.from_arrays(x=labels, label=labels).balanced("label", samples=samples)
@@ -197,7 +197,7 @@ def test_classes_come_equally_often_and_so_do_the_samples_of_each(labels, sample
 
 
 @given(st.lists(st.tuples(counts, st.floats(0.1, 9)), min_size=2, max_size=4), st.integers(30, 90), st.integers(0, 99))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_mixture_keeps_its_proportions_and_reads_each_part_through(parts, samples, seed):
     sizes, weights = zip(*parts, strict=True)
     dataset = Dataset.mix([arrays(size) for size in sizes], weights, samples=samples).shuffle(seed).batch(9)
@@ -253,7 +253,7 @@ def test_draws_fall_on_samples_as_their_weights_say():
 
 
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-300, 1e300)), min_size=1, max_size=20), st.integers(0, 99))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_sample_of_weight_zero_is_never_drawn(weights, seed):
     if not any(weights):
         return
@@ -469,7 +469,7 @@ KINDS = ["take", "filter", "split", "stratified", "balanced", "weighted", "conca
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("remainder", ["keep", "pad"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_however_a_batch_is_cut_into_tasks_its_bytes_are_the_same(kind, remainder, selections, data):
     dataset = selections[kind].shuffle(1).batch(5, remainder)
     plan = dataset.plan

@@ -55,7 +55,7 @@ def test_a_step_that_writes_into_the_row_writes_the_same(step):
 
 @pytest.mark.parametrize("method", METHODS)
 @given(st.integers(0, 500), st.integers(1, 9))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_rows_made_alone_are_those_made_together_and_neighbours_differ(method, n, rows):
     x = np.tile(np.linspace(-1, 1, 60).reshape(1, 30, 2), (12, 1, 1))
     dataset = getattr(Dataset.from_arrays(x=x), method)(**METHODS[method])
@@ -177,7 +177,7 @@ def test_scale_of_a_whole_recording_is_one_number(value):
 
 
 @given(st.integers(3, 300), st.floats(0, 3), st.integers(2, 20), st.integers(0, 10_000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_warped_time_increases_from_the_first_step_to_the_last(steps, std, knots, position):
     times = RandomTimeWarp(std=std, knots=knots).times(steps, 3, position)
 

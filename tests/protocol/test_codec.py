@@ -190,14 +190,13 @@ def test_a_dtype_from_outside_is_looked_up_not_parsed(dtype):
 @example(msgpack.packb(msgpack.Timestamp(0)))
 @example(b"\xc1")
 @example(b"\x91" * 5000)
-@settings(deadline=None)
 def test_bytes_that_are_no_message_are_a_protocol_error_and_nothing_else(packed):
     with pytest.raises(ProtocolError):
         decode(packed)
 
 
 @given(st.sampled_from(sorted(TAGS)), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_message_with_flipped_bytes_is_a_message_or_a_protocol_error(tag, data):
     packed = bytearray(encode(TAGS[tag](**EXAMPLES[tag])))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -219,7 +218,7 @@ plain = st.recursive(
 
 
 @given(st.sampled_from(sorted(TAGS)), st.dictionaries(st.text(max_size=5), plain, max_size=3), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_wrong_values_in_the_right_fields_are_a_protocol_error(tag, more, data):
     names = [field.name for field in fields(TAGS[tag])]
     values = {name: data.draw(plain | st.just(EXAMPLES[tag][name])) for name in names}

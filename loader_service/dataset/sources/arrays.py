@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,6 +169,12 @@ class ArraysReader:
         array = self._arrays[field]
         assert isinstance(array, np.ndarray), "such rows are found by sequences()"
         take_rows(array, ids, out)
+
+    def views(self, field: str, ids: NDArray[np.int64]) -> Iterable[np.ndarray]:
+        """Return rows where they lie."""
+        array = self._arrays[field]
+        assert isinstance(array, np.ndarray), "such rows are found by sequences()"
+        return map(array.__getitem__, ids.tolist()) if array.dtype.isnative else map(native, array[ids])
 
     def lengths(self, field: str) -> NDArray[np.int64] | None:
         """Return the length of each row, where rows differ."""

@@ -186,7 +186,7 @@ class AugmentImages(FieldTransform):
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Augment one picture."""
         height, width, _ = value.shape
-        drawn = self.drawn(draws.tolist(), height, width)
+        drawn = self.drawn(draws, height, width)
         target = out if out is not None and out.dtype == value.dtype and not self._standardizes else None
         picture = transformed(value, drawn.affine, self.fill_mode, self.cval, self.interpolation_order, target)
         if drawn.channel_shift is not None or drawn.brightness is not None:

@@ -1,7 +1,6 @@
 """What steps have in common that change the pixels of a picture, and neither its shape nor its dtype.
 
-They take one sample at a time, in place if asked to; a column's pictures one after the other. So pictures that lie in
-one array are still read many at once.
+They take one picture after the other, in place if asked to.
 """
 
 from __future__ import annotations
@@ -54,31 +53,18 @@ class RandomPicture(PictureTransform):
     probability: Probability = 1.0
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Change a picture, or those of a column."""
-        if value.ndim == 3:
-            return self._perhaps(value, draws, out)
+        """Change a picture, or leave it as it is."""
+        *numbers, decides = draws
+        if decides >= self.probability:
+            return value
         if out is None or out.shape != value.shape:
             out = np.empty(value.shape, value.dtype)
-        for row in range(len(value)):
-            room = out[row]
-            picture = room if out is value else value[row]
-            changed = self._perhaps(picture, draws[row], room)
-            if changed is not room:
-                room[...] = changed
-        return out
-
-    def _perhaps(self, picture: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        *numbers, decides = draws.tolist()
-        if decides >= self.probability:
-            return picture
-        if out is None or out.shape != picture.shape:
-            out = np.empty(picture.shape, picture.dtype)
-        if picture.shape[2] != ALPHA or self.changes_alpha:
-            self.change(picture, numbers, out)
+        if value.shape[2] != ALPHA or self.changes_alpha:
+            self.change(value, numbers, out)
             return out
-        colours = cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB)
+        colours = cv2.cvtColor(value, cv2.COLOR_RGBA2RGB)
         self.change(colours, numbers, colours)
-        cv2.mixChannels([colours, picture], [out], [0, 0, 1, 1, 2, 2, 3 + 3, 3])
+        cv2.mixChannels([colours, value], [out], [0, 0, 1, 1, 2, 2, 3 + 3, 3])
         return out
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:

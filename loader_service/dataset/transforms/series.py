@@ -88,7 +88,7 @@ class RandomJitter(_OfFloats):
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Add noise to one recording."""
-        noise = normals(float(draws[0]), value.size, value.dtype).reshape(value.shape)
+        noise = normals(draws[0], value.size, value.dtype).reshape(value.shape)
         noise *= self.std
         noised: np.ndarray = np.add(value, noise, out=_target(value, out), casting="same_kind")
         return noised
@@ -104,7 +104,7 @@ class RandomScale(_OfFloats):
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Scale one recording."""
         channels = value.shape[-1] if self.per_channel and value.ndim > 1 else 1
-        factors = (1 + self.std * normals(float(draws[0]), channels)).astype(value.dtype)
+        factors = (1 + self.std * normals(draws[0], channels)).astype(value.dtype)
         scaled: np.ndarray = np.multiply(value, factors, out=_target(value, out))
         return scaled
 

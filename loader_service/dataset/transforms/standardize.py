@@ -48,11 +48,10 @@ class Standardize(FieldTransform):
         return replace(field, dtype="float32")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Standardize one value, or each of a column: then draws have an axis of rows."""
+        """Standardize one value."""
         target = out if out is not None and out.shape == value.shape else np.empty(value.shape, np.float32)
-        for sample, room in zip(value, target, strict=True) if draws.ndim == 2 else [(value, target)]:
-            if sample.size:
-                self._standardize(sample, room)
+        if value.size:
+            self._standardize(value, target)
         return target
 
     def _standardize(self, sample: np.ndarray, out: np.ndarray) -> None:

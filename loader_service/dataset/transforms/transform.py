@@ -1,7 +1,7 @@
 """What a transform is: it declares the spec of what it returns, then runs; it draws from given numbers alone.
 
-Two kinds. A `FieldTransform` turns one field's value into another, for one sample or, where it is vectorised, for a
-whole column of rows. A `SampleTransform` turns a whole sample into another.
+Two kinds. A `FieldTransform` turns one field's value into another, for one sample or
+for a whole column of rows. A `SampleTransform` turns a whole sample into another.
 
 `out` is the row (or the rows) in shared memory: a transform that is handed one writes there, so that the last step
 of a chain is also the copy into the batch.
@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
-Draws = NDArray[np.float64]  # numbers in [0, 1), of shape (draws,) for a sample, (rows, draws) for a column
+Draws = list[float]  # numbers in [0, 1), for one sample
+ColumnDraws = NDArray[np.float64]  # for a column, (rows, draws)
 Sample = dict[str, Any]
 Pixels = Annotated[int, Field(ge=1, le=65536)]
 Names = str | Annotated[tuple[str, ...], Field(min_length=1)]  # of a field, or of several that are changed alike
@@ -65,7 +66,7 @@ class FieldTransform(Transform):
     """A step that acts on one field, and leaves the others alone."""
 
     draws: ClassVar[int] = 0  # numbers in [0, 1) that it wants for each sample
-    vectorised: ClassVar[bool] = False  # `apply` also takes a column, with one more axis in front
+    vectorised: ClassVar[bool] = False  # rows of a column may be changed together
     in_place: ClassVar[bool] = False  # `out` may be the value itself
     views: ClassVar[bool] = False  # it returns a part of the value where that lies, and never writes into `out`
 
@@ -87,6 +88,20 @@ class FieldTransform(Transform):
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Return the new value; in `out`, where that is given and fits."""
         raise NotImplementedError(f"{type(self).__name__} must apply itself")
+
+    def apply_column(self, values: np.ndarray, draws: ColumnDraws, out: np.ndarray | None) -> np.ndarray:
+        """Return the new values of a column, whose rows are values; in `out`, where that is given and fits."""
+        made = out
+        for row, numbers in enumerate(draws.tolist()):
+            room = None if made is None else made[row]
+            value = room if room is not None and out is values else values[row]
+            changed = self.apply(value, numbers, room)
+            if made is None or changed.shape != made.shape[1:]:
+                made = np.empty((len(values), *changed.shape), changed.dtype)
+            if changed is not room:
+                made[row] = changed
+        assert made is not None, "a column has rows"
+        return made
 
 
 class SampleTransform(Transform):

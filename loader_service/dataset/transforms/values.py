@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from loader_service.dataset.transforms.transform import Draws, FieldTransform
+from loader_service.dataset.transforms.transform import ColumnDraws, Draws, FieldTransform
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import BFLOAT16, FieldSpec, known_dtype
 
@@ -33,10 +33,19 @@ def as_lines(value: np.ndarray, target: np.ndarray, *of_channels: np.ndarray) ->
     return value.reshape(-1, pixels * channels), target.reshape(-1, pixels * channels), *repeated
 
 
-class Rescale(FieldTransform):
-    """value * scale + offset, as float32. `rescale(1 / 255)` brings a picture to 0 .. 1."""
+class _Vectorised(FieldTransform):
+    """A step to which a column is one value with an axis more: it draws nothing."""
 
     vectorised: ClassVar[bool] = True
+
+    def apply_column(self, values: np.ndarray, draws: ColumnDraws, out: np.ndarray | None) -> np.ndarray:
+        """Change all rows at once."""
+        return self.apply(values, [], out)
+
+
+class Rescale(_Vectorised):
+    """value * scale + offset, as float32. `rescale(1 / 255)` brings a picture to 0 .. 1."""
+
     in_place: ClassVar[bool] = True
     kind: Literal["rescale"] = "rescale"
     scale: float
@@ -47,7 +56,7 @@ class Rescale(FieldTransform):
         return replace(field, dtype="float32")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Rescale one value or a column."""
+        """Rescale one value."""
         target = _target(value, np.float32, out)
         np.multiply(value, np.float32(self.scale), out=target, dtype=np.float32, casting="unsafe")
         if self.offset:
@@ -55,10 +64,9 @@ class Rescale(FieldTransform):
         return target
 
 
-class Normalize(FieldTransform):
+class Normalize(_Vectorised):
     """(value - mean) / std, as float32; one number for all, or one for each entry of the last axis."""
 
-    vectorised: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
     kind: Literal["normalize"] = "normalize"
     mean: Number | tuple[float, ...]
@@ -93,7 +101,7 @@ class Normalize(FieldTransform):
         return replace(field, dtype="float32")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Normalize one value or a column."""
+        """Normalize one value."""
         target = _target(value, np.float32, out)
         mean, scale = np.asarray(self.mean, np.float32), 1 / np.asarray(self.std, np.float32)
         flat, flat_target, mean, scale = as_lines(value, target, mean, scale)
@@ -110,10 +118,9 @@ def _dtype_name(dtype: Any) -> str:
         raise ValueError(f"expected a NumPy dtype of numbers or bool: {error}") from error
 
 
-class Cast(FieldTransform):
+class Cast(_Vectorised):
     """Change the dtype, as `numpy.ndarray.astype` does."""
 
-    vectorised: ClassVar[bool] = True
     kind: Literal["cast"] = "cast"
     dtype: Annotated[str, BeforeValidator(_dtype_name)]
 
@@ -122,19 +129,18 @@ class Cast(FieldTransform):
         return replace(field, dtype=self.dtype)
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Cast one value or a column."""
+        """Cast one value."""
         target = _target(value, self.dtype, out)
         np.copyto(target, value, casting="unsafe")
         return target
 
 
-class OneHot(FieldTransform):
+class OneHot(_Vectorised):
     """A class number becomes a vector of zeros with a one at its place, as float32; smoothed, if that is said.
 
     Source of the smoothing: Szegedy et al., "Rethinking the Inception architecture", 2015, section 7.
     """
 
-    vectorised: ClassVar[bool] = True
     kind: Literal["one_hot"] = "one_hot"
     field: str = "label"
     classes: Annotated[int, Field(ge=1, le=2**24)]
@@ -147,7 +153,7 @@ class OneHot(FieldTransform):
         return replace(field, shape=(*field.shape, self.classes), dtype="float32")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Encode one value or a column."""
+        """Encode one value."""
         labels = np.asarray(value)
         outside = (labels < 0) | (labels >= self.classes)
         if outside.any():
@@ -162,10 +168,9 @@ class OneHot(FieldTransform):
         return target
 
 
-class ClassIndex(FieldTransform):
+class ClassIndex(_Vectorised):
     """The inverse of one-hot: the place of the largest entry, as int64; the first, where several are."""
 
-    vectorised: ClassVar[bool] = True
     kind: Literal["class_index"] = "class_index"
     field: str = "label"
 
@@ -176,7 +181,7 @@ class ClassIndex(FieldTransform):
         return FieldSpec(field.shape[:-1], "int64")
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Find the class of one value or a column."""
+        """Find the class of one value."""
         found = np.asarray(value).argmax(-1)
         if out is None or out.shape != found.shape:
             return np.asarray(found, np.int64)

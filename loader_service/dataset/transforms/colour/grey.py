@@ -28,12 +28,11 @@ class Grayscale(PictureTransform):
         return replace(declared, shape=(*declared.shape[:2], self.channels))
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Make a picture grey, or those of a column."""
-        shape = (*value.shape[:-1], self.channels)
+        """Make a picture grey."""
+        shape = (*value.shape[:2], self.channels)
         if out is None or out.shape != shape:
             out = np.empty(shape, value.dtype)
-        for picture, room in [(value, out)] if value.ndim == 3 else zip(value, out, strict=True):
-            _grey(picture, room)
+        _grey(value, out)
         return out
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from loader_service.dataset.transforms.geometry.geometric import ONE_OR_TWO, EitherWay, Warping, ordered
 from loader_service.dataset.transforms.geometry.moves import Move, Warp, centred, cut, product
 from loader_service.dataset.transforms.ranges import between
+from loader_service.dataset.transforms.transform import Draws
 
 
 class RandomRotate(Warping):
@@ -19,7 +20,7 @@ class RandomRotate(Warping):
     kind: Literal["random_rotate"] = "random_rotate"
     degrees: Annotated[EitherWay, Field(description="Either way; or from one angle to another.")]
 
-    def warp(self, height: int, width: int, draws: list[float]) -> Move:
+    def warp(self, height: int, width: int, draws: Draws) -> Move:
         """Turn."""
         angle = math.radians(between(self.degrees, draws[0]))
         cosine, sine = math.cos(angle), math.sin(angle)
@@ -40,7 +41,7 @@ class RandomShift(Warping):
     )
     vertical: Annotated[EitherWay, Field(description="Down: a share of the height below 1, else pixels.")] = (0.0, 0.0)
 
-    def warp(self, height: int, width: int, draws: list[float]) -> Move:
+    def warp(self, height: int, width: int, draws: Draws) -> Move:
         """Move."""
         right, down = _pixels(self.horizontal, width, draws[0]), _pixels(self.vertical, height, draws[1])
         return Warp(cut(-down, -right))
@@ -68,7 +69,7 @@ class RandomShear(Warping):
     horizontal: Annotated[Lean, Field(description="Degrees by which upright lines lean.")] = (0.0, 0.0)
     vertical: Annotated[Lean, Field(description="Degrees by which level lines rise.")] = (0.0, 0.0)
 
-    def warp(self, height: int, width: int, draws: list[float]) -> Move:
+    def warp(self, height: int, width: int, draws: Draws) -> Move:
         """Lean."""
         across = math.tan(math.radians(between(self.horizontal, draws[0])))
         up = math.tan(math.radians(between(self.vertical, draws[1])))
@@ -108,7 +109,7 @@ class RandomZoom(Warping):
     zoom: Annotated[Factors, Field(description="About 1: 0.2 is 0.8 to 1.2; or the least and the largest factor.")]
     per_axis: bool = Field(False, description="Whether height and width have factors of their own.")
 
-    def warp(self, height: int, width: int, draws: list[float]) -> Move:
+    def warp(self, height: int, width: int, draws: Draws) -> Move:
         """Zoom."""
         by_height = between(self.zoom, draws[0])
         by_width = between(self.zoom, draws[1]) if self.per_axis else by_height

@@ -4,43 +4,62 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from loader_service.dataset.transforms.geometry.geometric import ToSize
-from loader_service.dataset.transforms.geometry.moves import Cut, Move, numbers
+from loader_service.dataset.transforms.geometry.moves import Cut, Move
 from loader_service.dataset.transforms.transform import Draws
 from loader_service.protocol.errors import DatasetError
 
 
-class CenterCrop(ToSize):
-    """Cut (height, width) out of the middle."""
+class _Crop(ToSize):
+    """A step that cuts (height, width) out."""
 
     views: ClassVar[bool] = True
-    kind: Literal["center_crop"] = "center_crop"
 
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
         """Cut."""
-        spare_rows, spare_columns = _spare(self, height, width)
-        return (Cut(spare_rows // 2, spare_columns // 2, self.height, self.width),)
+        return (Cut(*self.corner(height, width, draws), self.height, self.width),)
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Cut a view out."""
+        height, width, *_ = value.shape
+        top, left = self.corner(height, width, draws)
+        return value[top : top + self.height, left : left + self.width]
+
+    def corner(self, height: int, width: int, draws: Draws) -> tuple[int, int]:
+        """Return the top and the left of the part, in pixels."""
+        raise NotImplementedError(f"{type(self).__name__} must tell what it cuts out")
+
+    def _spare(self, height: int, width: int) -> tuple[int, int]:
+        """Return how many rows and columns of a picture are left over."""
+        if height < self.height or width < self.width:
+            raise DatasetError(
+                f"{self.kind}: the picture is {height} x {width} pixels, smaller than the crop of "
+                f"{self.height} x {self.width}. Resize it first, or make the crop smaller."
+            )
+        return height - self.height, width - self.width
 
 
-class RandomCrop(ToSize):
+class CenterCrop(_Crop):
+    """Cut (height, width) out of the middle."""
+
+    kind: Literal["center_crop"] = "center_crop"
+
+    def corner(self, height: int, width: int, draws: Draws) -> tuple[int, int]:
+        """Take the middle."""
+        spare_rows, spare_columns = self._spare(height, width)
+        return spare_rows // 2, spare_columns // 2
+
+
+class RandomCrop(_Crop):
     """Cut (height, width) out of anywhere, every place alike."""
 
     draws: ClassVar[int] = 2
-    views: ClassVar[bool] = True
     kind: Literal["random_crop"] = "random_crop"
 
-    def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
-        """Cut."""
-        spare_rows, spare_columns = _spare(self, height, width)
-        down, right = numbers(draws)
-        return (Cut(int(down * (spare_rows + 1)), int(right * (spare_columns + 1)), self.height, self.width),)
-
-
-def _spare(crop: ToSize, height: int, width: int) -> tuple[int, int]:
-    """Return how many rows and columns of a picture its crop leaves over."""
-    if height < crop.height or width < crop.width:
-        raise DatasetError(
-            f"{crop.kind}: the picture is {height} x {width} pixels, smaller than the crop of "
-            f"{crop.height} x {crop.width}. Resize it first, or make the crop smaller."
-        )
-    return height - crop.height, width - crop.width
+    def corner(self, height: int, width: int, draws: Draws) -> tuple[int, int]:
+        """Take any place."""
+        spare_rows, spare_columns = self._spare(height, width)
+        down, right = draws
+        return int(down * (spare_rows + 1)), int(right * (spare_columns + 1))

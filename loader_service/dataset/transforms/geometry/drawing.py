@@ -92,16 +92,19 @@ def flipped(value: np.ndarray, mirror: Mirror, out: np.ndarray | None) -> np.nda
 
 def _part(picture: np.ndarray, window: Cut, look: Look, out: np.ndarray | None) -> np.ndarray:
     """Return a view of a part of a picture; a copy, if the part is larger than the picture."""
-    height, width = picture.shape[:2]
+    height, width, *_ = picture.shape
     top, left, part_height, part_width = window
-    if (part_height, part_width) == (height, width) and top == left == 0:
-        return picture
-    below, right = top + part_height - height, left + part_width - width
-    if min(top, left) >= 0 and max(below, right) <= 0:
-        return picture[top : top + part_height, left : left + part_width]
+    bottom, right = top + part_height, left + part_width
+    if top >= 0 and bottom <= height and left >= 0 and right <= width:
+        whole = part_height == height and part_width == width
+        return picture if whole else picture[top:bottom, left:right]
     if picture.ndim == 3 and picture.shape[2] > AT_ONCE:
         return _by_groups(picture, lambda group: _part(group, window, look, None))
-    edges, border, value = (-top, below, -left, right), BORDERS[look.fill_mode], (look.fill_value,) * 4
+    edges, border, value = (
+        (-top, bottom - height, -left, right - width),
+        BORDERS[look.fill_mode],
+        (look.fill_value,) * 4,
+    )
     return with_channels(cv2.copyMakeBorder(picture, *edges, border, dst=out, value=value), picture)
 
 

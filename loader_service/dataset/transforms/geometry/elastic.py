@@ -11,6 +11,7 @@ from pydantic import Field
 from loader_service.dataset.draws import mix
 from loader_service.dataset.transforms.geometry.geometric import Warping
 from loader_service.dataset.transforms.geometry.moves import Bend, Move
+from loader_service.dataset.transforms.transform import Draws
 
 CELLS = 2.5  # of the noise, that its blur is to reach over: of fewer, one would see them
 
@@ -30,7 +31,7 @@ class RandomElastic(Warping):
     alpha: Annotated[float, Field(ge=0, description="Strength, in pixels.")] = 50.0
     sigma: Annotated[float, Field(ge=0.5, le=1000, description="Reach of the blur, in pixels.")] = 5.0
 
-    def warp(self, height: int, width: int, draws: list[float]) -> Move:
+    def warp(self, height: int, width: int, draws: Draws) -> Move:
         """Bend."""
         cell = max(1, int(self.sigma / CELLS))
         rows, columns = -(-height // cell), -(-width // cell)

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from loader_service.dataset.transforms.geometry.drawing import flipped
 from loader_service.dataset.transforms.geometry.geometric import Geometric
-from loader_service.dataset.transforms.geometry.moves import Mirror, Move, numbers
-from loader_service.dataset.transforms.transform import Draws
+from loader_service.dataset.transforms.geometry.moves import Mirror, Move
+from loader_service.dataset.transforms.transform import ColumnDraws, Draws
 
 
 class RandomFlip(Geometric):
@@ -29,21 +29,23 @@ class RandomFlip(Geometric):
         return (self._mirror(draws),)
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
-        """Mirror a picture, or those of a column."""
-        if value.ndim == 3:
-            return flipped(value, self._mirror(draws), out)
+        """Mirror a picture."""
+        return flipped(value, self._mirror(draws), out)
+
+    def apply_column(self, values: np.ndarray, draws: ColumnDraws, out: np.ndarray | None) -> np.ndarray:
+        """Copy the pictures of a column, and mirror some of the copies."""
         if out is None:
-            out = np.empty_like(value)
-        if out is not value:
-            out[...] = value
+            out = np.empty_like(values)
+        if out is not values:
+            out[...] = values
         flips = draws < (self.horizontal, self.vertical)
         for row in np.flatnonzero(flips.any(axis=1)):
             picture = out[row]
-            mirrored = flipped(picture, self._mirror(draws[row]), picture)
+            mirrored = flipped(picture, self._mirror(draws[row].tolist()), picture)
             if mirrored is not picture:
                 picture[...] = mirrored
         return out
 
     def _mirror(self, draws: Draws) -> Mirror:
-        horizontal, vertical = numbers(draws)
+        horizontal, vertical = draws
         return Mirror(horizontal < self.horizontal, vertical < self.vertical)

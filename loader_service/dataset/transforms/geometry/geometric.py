@@ -17,7 +17,7 @@ from loader_service.dataset.transforms.geometry.drawing import (
     Smooth,
     drawn,
 )
-from loader_service.dataset.transforms.geometry.moves import Move, numbers
+from loader_service.dataset.transforms.geometry.moves import Move
 from loader_service.dataset.transforms.geometry.placement import placed
 from loader_service.dataset.transforms.transform import Draws, FieldTransform, Pixels, image_field
 from loader_service.protocol.errors import DatasetError
@@ -126,10 +126,10 @@ class Warping(Geometric):
 
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
         """Happen, or not: the first draw decides."""
-        happens, *others = numbers(draws)
+        happens, *others = draws
         return (self.warp(height, width, others),) if happens < self.probability else ()
 
-    def warp(self, height: int, width: int, draws: list[float]) -> Move:
+    def warp(self, height: int, width: int, draws: Draws) -> Move:
         """Return what happens, if it does."""
         raise NotImplementedError(f"{type(self).__name__} must tell what happens")
 

@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.transforms.transform import Draws
-
 Matrix = tuple[float, float, float, float, float, float, float, float, float]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -119,9 +117,3 @@ def centred(a: float, b: float, d: float, e: float, height: int, width: int) -> 
     """Return the warp (x, y) -> (a x + b y, d x + e y) around the middle of a picture of this size."""
     x, y = (width - 1) / 2, (height - 1) / 2
     return Warp((a, b, x - a * x - b * y, d, e, y - d * x - e * y, 0.0, 0.0, 1.0))
-
-
-def numbers(draws: Draws) -> list[float]:
-    """Return the draws of one sample as plain numbers."""
-    drawn: list[float] = draws.tolist()
-    return drawn

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from loader_service.dataset.transforms.geometry.geometric import Warping
 from loader_service.dataset.transforms.geometry.moves import Move, Warp
+from loader_service.dataset.transforms.transform import Draws
 
 
 class RandomPerspective(Warping):
@@ -24,10 +25,14 @@ class RandomPerspective(Warping):
         float, Field(ge=0, lt=1, description="How far a corner moves at most, as a share of half a side.")
     ] = 0.5
 
-    def warp(self, height: int, width: int, draws: list[float]) -> Move:
+    def warp(self, height: int, width: int, draws: Draws) -> Move:
         """Move the corners."""
-        edges = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32) - np.float32(0.5)
-        inwards = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)]) * (width, height)
-        moved = edges + inwards * np.reshape(draws, (4, 2)) * (self.distortion / 2)
-        lead = cv2.getPerspectiveTransform(moved.astype(np.float32), edges)
+        edges = (-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)
+        inwards = (width, height), (-width, height), (-width, -height), (width, -height)
+        share, drawn = self.distortion / 2, iter(draws)
+        moved = [
+            [edge + inward * next(drawn) * share for edge, inward in zip(*pair, strict=True)]
+            for pair in zip(edges, inwards, strict=True)
+        ]
+        lead = cv2.getPerspectiveTransform(np.array(moved, np.float32), np.array(edges, np.float32))
         return Warp(tuple((lead / lead[2, 2]).ravel().tolist()))

@@ -61,7 +61,7 @@ class RandomResizedCrop(Resampling, ToSize):
         """Return top, left, height and width of the part that is cut out of a picture of this size, in pixels."""
         low, high = self.scale
         narrow, wide = math.log(self.ratio[0]), math.log(self.ratio[1])
-        *shapes, down, right = draws.tolist()
+        *shapes, down, right = draws
         for attempt in range(self.ATTEMPTS):
             area = height * width * (low + (high - low) * shapes[2 * attempt])
             ratio = math.exp(narrow + (wide - narrow) * shapes[2 * attempt + 1])
