@@ -241,10 +241,10 @@ class AugmentImages(FieldTransform):
         if self.samplewise_std_normalization:
             target /= np.float32(target.std(dtype=np.float64) + EPSILON)
         if featurewise:
-            _, lines, mean = as_lines(target, target, np.asarray(self.mean, np.float32))
+            lines, mean = as_lines(target, np.asarray(self.mean, np.float32))
             np.subtract(lines, mean, out=lines)
         if self.featurewise_std_normalization:
-            _, lines, std = as_lines(target, target, np.asarray(self.std, np.float32) + np.float32(EPSILON))
+            lines, std = as_lines(target, np.asarray(self.std, np.float32) + np.float32(EPSILON))
             np.divide(lines, std, out=lines)
         return target
 

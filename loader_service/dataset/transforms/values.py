@@ -21,16 +21,16 @@ def _target(value: np.ndarray, dtype: Any, out: np.ndarray | None) -> np.ndarray
     return out if out is not None and out.shape == value.shape else np.empty(value.shape, dtype)
 
 
-def as_lines(value: np.ndarray, target: np.ndarray, *of_channels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return a value and where it goes as lines of pixels, and numbers of channels repeated for each pixel of a line.
+def as_lines(value: np.ndarray, *of_channels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return a value as lines of pixels, and numbers of channels repeated for each pixel of a line.
 
     NumPy goes through short last axes, such as three channels, four times as slowly as through whole lines.
     """
-    if value.ndim < 3 or not value.size or not value.flags.c_contiguous or not target.flags.c_contiguous:
-        return value, target, *of_channels
+    if value.ndim < 3 or not value.size or not value.flags.c_contiguous:
+        return value, *of_channels
     pixels, channels = value.shape[-2:]
     repeated = (np.tile(numbers, pixels) if numbers.ndim else numbers for numbers in of_channels)
-    return value.reshape(-1, pixels * channels), target.reshape(-1, pixels * channels), *repeated
+    return value.reshape(-1, pixels * channels), *repeated
 
 
 class _Vectorised(FieldTransform):
@@ -103,10 +103,12 @@ class Normalize(_Vectorised):
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Normalize one value."""
         target = _target(value, np.float32, out)
+        if target is not value:
+            np.copyto(target, value, casting="unsafe")  # first: NumPy converts within a sum by way of a buffer
         mean, scale = np.asarray(self.mean, np.float32), 1 / np.asarray(self.std, np.float32)
-        flat, flat_target, mean, scale = as_lines(value, target, mean, scale)
-        np.subtract(flat, mean, out=flat_target, dtype=np.float32, casting="unsafe")
-        np.multiply(flat_target, scale, out=flat_target)
+        lines, mean, scale = as_lines(target, mean, scale)
+        np.subtract(lines, mean, out=lines)
+        np.multiply(lines, scale, out=lines)
         return target
 
 
