@@ -9,7 +9,7 @@ BENCH := .venv-bench
 # Tests start hundreds of processes: what one has compiled, the next ones read. Some images forbid it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all faults test-containers bench bench-all lock format clean
+.PHONY: install demo test test-all faults test-containers bench bench-all lock format clean fuzz-jpeg
 
 install: $(READY)
 
@@ -36,6 +36,15 @@ faults: install
 	$(BIN)/python -m pytest tests/faults
 	$(BIN)/python -m tests.faults.long
 	$(BIN)/python -m tests.faults.fuzz
+
+# Any bytes as a JPEG, against the kernel that decodes parts of them; with the sanitizers, as long as FUZZ_SECONDS say.
+FUZZ_SECONDS ?= 3600
+fuzz-jpeg: install
+	mkdir -p build/jpegs build/found
+	$(BIN)/python -m tests.faults.fuzz_jpeg build/jpegs
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		tests/faults/fuzz_jpeg.c -ljpeg -o build/fuzz-jpeg
+	build/fuzz-jpeg -max_total_time=$(FUZZ_SECONDS) -max_len=6000 -timeout=20 build/found build/jpegs
 
 # Builds the images and runs docker-compose.yml: needs root, Docker with Compose, and some gigabytes.
 test-containers: install

@@ -27,6 +27,7 @@ from loader_service.dataset.catalog import named_datasets
 from loader_service.dataset.dataset import Dataset
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.plan import Plan
+from loader_service.dataset.sources.jpeg_region import WHOLE
 from loader_service.dataset.user_code import explained
 from loader_service.protocol.errors import ConfigError, LoaderError, nearest
 from loader_service.protocol.spec import FieldSpec, describe
@@ -111,7 +112,7 @@ def _scan_each(datasets: dict[str, Declaration], config: Path, progress: Progres
     logging.getLogger("loader_client").setLevel(logging.ERROR)  # what it would warn of is our result
     found = {}
     workers, memory, patience = settings.worker_count(), settings.memory, settings.task_timeout
-    with _no_ledgers(), loader_client.connect(workers=workers, memory=memory, task_timeout=patience) as loader:
+    with _scanning(), loader_client.connect(workers=workers, memory=memory, task_timeout=patience) as loader:
         for name, declaration in datasets.items():
             bar = progress.add_task(f"opening {name}", total=None)
             found[name] = _scan(loader, declaration, name, progress, bar)
@@ -152,17 +153,19 @@ def _scan(
 
 
 @contextlib.contextmanager
-def _no_ledgers() -> Iterator[None]:
-    """Find every bad sample anew, and leave no ledger behind."""
-    before = os.environ.get("XDG_STATE_HOME")
+def _scanning() -> Iterator[None]:
+    """Find every bad sample anew, and leave no ledger behind; decode all of each JPEG, though a part may be wanted."""
     with tempfile.TemporaryDirectory(prefix="loader-service-check-") as folder:
-        os.environ["XDG_STATE_HOME"] = folder  # the daemon inherits it
+        changed = {"XDG_STATE_HOME": folder, WHOLE: "1"}  # the daemon inherits it
+        before = {name: os.environ.get(name) for name in changed}
+        os.environ.update(changed)
         try:
             yield
         finally:
-            del os.environ["XDG_STATE_HOME"]
-            if before is not None:
-                os.environ["XDG_STATE_HOME"] = before
+            for name, value in before.items():
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
 
 
 # -- what was found -------------------------------------------------------------------------------------------

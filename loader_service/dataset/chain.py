@@ -23,19 +23,23 @@ from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.columns import AnyColumn, column_of
 from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.draws import DrawKeys, uniforms
+from loader_service.dataset.fusing import shrink_of
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.purity import doubts, new_nans, same, states
 from loader_service.dataset.row_wise import Columns, RowWise, Samples
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
+from loader_service.dataset.sources.decoding import EncodedJpeg, reads_encoded
 from loader_service.dataset.sources.generator import GeneratorReader
+from loader_service.dataset.sources.jpeg_region import kernel
 from loader_service.dataset.sources.python import PythonReader
-from loader_service.dataset.sources.source import Reader
+from loader_service.dataset.sources.source import PictureReader, Reader
 from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
 from loader_service.dataset.transforms.map_rows import MapRows
 from loader_service.dataset.transforms.picture import RangedPicture
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.dataset.units import (
+    Geometry,
     Turn,
     Unit,
     WholeSample,
@@ -54,6 +58,16 @@ Rows = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """What is decoded of a JPEG like the first one, with draws in the middle."""
+
+    in_part: bool  # the step shows only a part of it
+    by_kernel: bool  # and only a part is decoded
+    shrink: int  # by which it is scaled down while it is decoded
+    could_shrink: int  # if the source had shrink_on_load=True
+
+
+@dataclass(frozen=True)
 class StepTold:
     """What is told of one transform."""
 
@@ -64,6 +78,7 @@ class StepTold:
     random: bool  # random numbers enter, or may
     kept: bool  # what it makes of a sample is kept in a cache
     fused: tuple[int, ...]  # numbers of the steps that are done as one with it, itself among them
+    decoding: Decoding | None  # what it decodes of a JPEG, if it is the first step to act on it
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,10 @@ class Chain:
             self._seed_source(0, 0)
             self._source_spec = reader.model(first)
         self._groups = groups_of(transforms)
+        self._pictures = reader if isinstance(reader, PictureReader) else None
+        self._all_units = fused(transforms, self._groups)
+        self._decoders = self._find_decoders(self._all_units)
+        self._left_encoded = self._fields_left_encoded()
         self._specs: list[Spec] = [self._source_spec]
         for number, transform in enumerate(transforms):
             if isinstance(transform, SampleFunction):
@@ -145,7 +164,7 @@ class Chain:
         )
         mapped = max((k for k, step in enumerate(self._transforms) if isinstance(step, SampleTransform)), default=-1)
         cached = 0 if self._cached is None else self._cached.after
-        units = [unit for unit in fused(self._transforms, self._groups) if unit.numbers[0] >= cached]
+        units = [unit for unit in self._all_units if unit.numbers[0] >= cached]
         for unit in units:
             if isinstance(unit, WholeSample):
                 unit.expected = self._specs[unit.numbers[0] + 1]
@@ -219,6 +238,7 @@ class Chain:
                     random=random and not kept,
                     kept=kept,
                     fused=() if unit is None or len(unit.numbers) == 1 else unit.numbers,
+                    decoding=self._decoding(unit, number),
                 )
             )
         return ChainTold(
@@ -231,12 +251,24 @@ class Chain:
             by_user=self._reads_rows,
         )
 
+    def _decoding(self, unit: Unit | None, number: int) -> Decoding | None:
+        """Return what the first unit to act on a JPEG decodes of it."""
+        is_first = isinstance(unit, Geometry) and unit.numbers[0] == number and unit in self._decoders.values()
+        if self._pictures is None or not isinstance(unit, Geometry) or not is_first:
+            return None
+        height, width, _ = self._source_spec[unit.run.group.image].room
+        middle = [[0.5] * step.draws for step in unit.run.steps]
+        placement = unit.run.place(height, width, middle)
+        in_part, could_shrink = placement.window != (0, 0, height, width), shrink_of(placement)
+        shrink = could_shrink if self._pictures.shrinks else 1
+        return Decoding(in_part, in_part and kernel() is not None, shrink, could_shrink)
+
     # -- what is kept ----------------------------------------------------------------------------------------
 
     def _prepare(self, sample_id: int, steps: int | None = None) -> dict[str, Any]:
         """Make a sample as far as it is kept; or after so many transforms."""
         assert self._cached is not None, "called only where something is kept"
-        sample = self._read(0, sample_id, 0, frozenset(self._source_spec))
+        sample = self._read(0, sample_id, 0, frozenset(self._source_spec), self._left_encoded)
         nothing = dict.fromkeys(range(len(self._transforms)), np.empty((1, 0)))  # no step before it draws
         return self._after(sample, self._cached.after if steps is None else steps, 0, nothing)
 
@@ -337,7 +369,8 @@ class Chain:
         turn = Turn(0, draws, self._keys, position=position)
         for unit in singly(self._transforms[:steps], self._groups):
             for name in unit.fields:
-                sample[name] = np.asarray(sample[name])
+                if not isinstance(sample[name], EncodedJpeg):
+                    sample[name] = np.asarray(sample[name])
             sample = unit.apply(sample, turn, {})
         return sample
 
@@ -348,6 +381,35 @@ class Chain:
         return self._read(epoch, self._first, position, frozenset(self._source_spec))
 
     # -- compiling -------------------------------------------------------------------------------------------
+
+    def _find_decoders(self, units: list[Unit]) -> dict[str, Geometry]:
+        """Return the units that are the first to act on a picture of a file, and may need only a part of it."""
+        if self._pictures is None:
+            return {}
+        found: dict[str, Geometry] = {}
+        for field in self._pictures.pictures & self._source_spec.keys():
+            first = next((unit for unit in units if not unit.fields or field in unit.fields), None)
+            if isinstance(first, Geometry) and first.run.group.image == field:
+                found[field] = first
+        return found
+
+    def _fields_left_encoded(self) -> frozenset[str]:
+        """Return the fields of JPEGs that their first step decodes, as far as it needs them.
+
+        Raises:
+            DatasetError: If a cache keeps whole pictures which would be smaller ones without it.
+        """
+        after = len(self._transforms) if self._cached is None else self._cached.after
+        kept_whole = [unit for unit in self._decoders.values() if unit.numbers[0] >= after]
+        if kept_whole and self._pictures is not None and self._pictures.shrinks:
+            raise DatasetError(
+                "cache: it would keep whole pictures, and shrink_on_load decodes smaller ones for "
+                f"{self._transforms[kept_whole[0].numbers[0]].kind}: leave one of the two out, or put the cache behind "
+                "a .resize(...)"
+            )
+        if self._pictures is None or not reads_encoded(self._pictures.shrinks):
+            return frozenset()
+        return frozenset(field for field, unit in self._decoders.items() if unit.numbers[0] < after)
 
     def _find_rows(self, field: str, units: list[Unit]) -> None:
         """Let units write into the row of a field: those from the last on that changes its spec."""
@@ -378,7 +440,7 @@ class Chain:
                 turn.position = int(positions[turn.row])
                 rows = {field: room[turn.row, ...] for field, room in targets}  # without the dots, numbers were copies
                 if self._cached is None:
-                    sample = self._read(epoch, sample_id, turn.position, self._read_fields)
+                    sample = self._read(epoch, sample_id, turn.position, self._read_fields, self._left_encoded)
                 else:
                     sample = self._cached.get(sample_id, self._prepare)
                 for unit in units:
@@ -408,7 +470,7 @@ class Chain:
             for sample_id, position in zip(ids.tolist(), positions.tolist(), strict=True):
                 with self._naming(sample_id):
                     rows.append(
-                        self._read(epoch, sample_id, position, self._read_fields)
+                        self._read(epoch, sample_id, position, self._read_fields, self._left_encoded)
                         if self._cached is None
                         else dict(self._cached.get(sample_id, self._prepare))
                     )
@@ -424,13 +486,17 @@ class Chain:
                 )
                 self._collate(sample, {name: out[name][row, ...] for name in self._sample_fields}, out, row)
 
-    def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Read one sample; a user's source may draw random numbers, so these are pinned down, as for `map`.
+    def _read(
+        self, epoch: int, sample_id: int, position: int, fields: frozenset[str], encoded: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
+        """Read one sample, with some pictures left encoded.
 
-        What it gives may be its own, and is to be the same next time: a user's function gets a copy of what cannot be
-        written to.
+        A user's source may draw random numbers, so these are pinned down, as for `map`. What it gives may be its own,
+        and is to be the same next time: a user's function gets a copy of what cannot be written to.
         """
         self._seed_source(epoch, position)
+        if encoded and self._pictures is not None:
+            return self._pictures.read(sample_id, fields, encoded)
         sample = self._reader.read(sample_id, fields)
         if self._seeds_source:
             for name, value in sample.items():

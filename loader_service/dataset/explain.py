@@ -6,6 +6,7 @@ What is told here is asked of the opened plan, not worked out a second time. `ex
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from loader_service.dataset.chain import ChainTold, StepTold
@@ -86,6 +87,7 @@ def _step(step: StepTold, before: Spec) -> dict[str, Any]:
         "random": step.random,
         "kept": step.kept,
         "fused": list(step.fused),
+        "decoding": None if step.decoding is None else asdict(step.decoding),
         "row": after,
         "changes": {name: field for name, field in after.items() if step.spec[name] != before.get(name)},
         "drops": [name for name in before if name not in step.spec],

@@ -78,6 +78,8 @@ def _chain(chain: Mapping[str, Any], joined: bool) -> Iterator[str]:
         dropped = f"; without {', '.join(step['drops'])}" if step["drops"] else ""
         yield f"   -> {_fields(step['changes']) or 'the same fields'}{dropped}"
         yield f"   {'; '.join(_way(step, number))}"
+        for line in _decoding(step["decoding"]) if step["decoding"] else ():
+            yield f"   {line}"
     columns = chain["many_rows"]
     others = [name for name in _last(chain) if name not in columns]
     if columns:
@@ -102,6 +104,18 @@ def _way(step: Mapping[str, Any], number: int) -> Iterator[str]:
         yield "made once: kept in the cache"
     if step["random"]:
         yield "random: by (seed, epoch, position)"
+
+
+def _decoding(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a step decodes of a JPEG, and what would make that faster."""
+    if told["by_kernel"]:
+        yield "decodes only the part of a JPEG that it shows"
+    elif told["in_part"]:
+        yield "decodes all of each JPEG, and shows a part: this installation was built without the JPEG kernel"
+    if told["shrink"] > 1:
+        yield f"decodes JPEGs at 1/{told['shrink']} of their size"
+    elif told["could_shrink"] > 1:
+        yield f"with shrink_on_load=True, its source would decode JPEGs at 1/{told['could_shrink']} of their size"
 
 
 def _finish(told: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:

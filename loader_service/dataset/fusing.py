@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from loader_service.dataset.transforms.geometry.drawing import drawn
+from loader_service.dataset.sources.decoding import EncodedJpeg
+from loader_service.dataset.transforms.geometry.drawing import density, drawn
 from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.geometric import Geometric, look_of
+from loader_service.dataset.transforms.geometry.moves import Cut
 from loader_service.dataset.transforms.geometry.placement import Placement
 from loader_service.dataset.transforms.transform import Draws, Sample
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
 Steps = Sequence[Geometric]
+Picture = np.ndarray | EncodedJpeg
+SHRINKS = (8, 4, 2)  # by which a JPEG can be scaled down while it is decoded
 
 
 @dataclass(frozen=True)
@@ -104,17 +108,28 @@ class Run:
             placement.follow(step.moves(placement.height, placement.width, drawn_numbers))
         return placement
 
-    def draw(self, picture: np.ndarray, draws: Sequence[Draws], out: np.ndarray | None) -> np.ndarray:
+    def draw(self, picture: Picture, draws: Sequence[Draws], out: np.ndarray | None) -> np.ndarray:
         """Return one picture after all steps; in `out`, where that is given and fits, or a view."""
+        height, width, *_ = picture.shape
+        if isinstance(picture, EncodedJpeg):
+            return self._drawn(picture, self.place(height, width, draws), out)
         if self._own is not None:
             return self._own(picture, draws[0], out)
-        height, width, *_ = picture.shape
         if self._still is None:
             return drawn(picture, self.place(height, width, draws), self._look, out)
         size, placement = self._still
         if size != (height, width):
             placement = self.place(height, width, draws)
             self._still = (height, width), placement
+        return drawn(picture, placement, self._look, out)
+
+    def _drawn(self, picture: Picture, placement: Placement, out: np.ndarray | None) -> np.ndarray:
+        """Draw one picture; of a file, only what the placement shows is decoded."""
+        if isinstance(picture, EncodedJpeg):
+            shrink = shrink_of(placement) if picture.shrinks else 1
+            part = part_of(placement.window, picture.shape[0], picture.shape[1], shrink)
+            picture = picture.decode(*part, shrink)
+            placement.narrow(part, shrink)
         return drawn(picture, placement, self._look, out)
 
     def apply(self, sample: Sample, draws: Sequence[Draws], rows: dict[str, np.ndarray]) -> Sample:
@@ -135,5 +150,18 @@ class Run:
             sample[name] = follow.moved_boxes(name, sample[name], placement, height, width)
         for follow, name in self._points:
             sample[name] = follow.moved_points(sample[name], placement)
-        sample[image] = drawn(picture, placement, self._look, rows.get(image))
+        sample[image] = self._drawn(picture, placement, rows.get(image))
         return sample
+
+
+def part_of(window: Cut, height: int, width: int, shrink: int) -> Cut:
+    """Return the part of a picture of this size, scaled down by `shrink`, that a window shows; all, if it is larger."""
+    top, left = max(0, window.top) // shrink, max(0, window.left) // shrink
+    below, right = min(window.top + window.height, height), min(window.left + window.width, width)
+    return Cut(top, left, -(-below // shrink) - top, -(-right // shrink) - left)
+
+
+def shrink_of(placement: Placement) -> int:
+    """Return by how much a picture may be scaled down before it is drawn: it keeps a pixel for each that is drawn."""
+    least = min(density(placement.to_window(), placement.height, placement.width))
+    return next((shrink for shrink in SHRINKS if least >= shrink), 1)

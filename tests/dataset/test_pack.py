@@ -650,7 +650,7 @@ def refuse(name):
 
 def test_a_picture_is_decoded_from_where_it_lies():
     """A view, not a copy: decoders take any buffer."""
-    from loader_service.dataset.sources.image_folder import decode_image
+    from loader_service.dataset.sources.decoding import decode_image
     from loader_service.dataset.sources.mask import decode_mask
 
     for suffix in (".jpg", ".png", ".bmp"):

@@ -13,7 +13,7 @@ from xxhash import xxh3_64_intdigest
 from loader_service.dataset.collate import native
 from loader_service.dataset.packing.format import FILE, Form
 from loader_service.dataset.sources.contents import Decoding, FieldFiles
-from loader_service.dataset.sources.image_folder import decode_image
+from loader_service.dataset.sources.decoding import decode_image
 from loader_service.dataset.sources.mask import decode_mask
 from loader_service.dataset.sources.npy_files import MAX_HEADER, NpyHeader
 from loader_service.protocol.errors import DatasetError

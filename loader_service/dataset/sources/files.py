@@ -24,7 +24,14 @@ from pydantic import Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.sources.contents import Contents, Decoding, FieldFiles
-from loader_service.dataset.sources.image_folder import SUFFIXES, Color, decode_image
+from loader_service.dataset.sources.decoding import (
+    Color,
+    EncodedJpeg,
+    ShrinkOnLoad,
+    decode_image,
+    left_encoded,
+)
+from loader_service.dataset.sources.image_folder import SUFFIXES
 from loader_service.dataset.sources.labels import LABEL, Column, label_columns
 from loader_service.dataset.sources.mask import decode_mask
 from loader_service.dataset.sources.npy_files import NpyBodies
@@ -48,6 +55,7 @@ class FilesSource(Source):
     """What all sources have in common whose samples are files that are listed."""
 
     color: Colors = "rgb"
+    shrink_on_load: ShrinkOnLoad = None
     masks: Masks = ("mask",)
 
     @property
@@ -57,7 +65,7 @@ class FilesSource(Source):
 
     def reader(self, index: Index, table: ReadTable) -> FilesReader:
         """Open the files' index."""
-        return FilesReader(self.folder, index, color=self.color, masks=self.masks)
+        return FilesReader(self.folder, index, color=self.color, masks=self.masks, shrinks=bool(self.shrink_on_load))
 
     def class_names(self, index: Index) -> list[str]:
         """Return the names of the classes of the labels; of a field by another name, where it alone has classes."""
@@ -325,8 +333,10 @@ class _Paths:
 class _Pictures:
     """Decodes the pictures of one field."""
 
-    def __init__(self, path_of: _Paths, decode: Callable[[bytes], np.ndarray]) -> None:
-        self.path_of, self._decode = path_of, decode
+    def __init__(
+        self, path_of: _Paths, decode: Callable[[bytes], np.ndarray], leave: Callable[[bytes], np.ndarray | EncodedJpeg]
+    ) -> None:
+        self.path_of, self._decode, self._leave = path_of, decode, leave
 
     def model(self, sample_id: int) -> FieldSpec:
         """Decode the picture."""
@@ -334,27 +344,36 @@ class _Pictures:
 
     def read(self, sample_id: int) -> np.ndarray:
         """Return a picture, (height, width, channels)."""
+        return self._decode(self._read_file(sample_id))
+
+    def read_encoded(self, sample_id: int) -> np.ndarray | EncodedJpeg:
+        """Return a picture that may still be as in its file."""
+        return self._leave(self._read_file(sample_id))
+
+    def _read_file(self, sample_id: int) -> bytes:
         with open(self.path_of(sample_id), "rb", buffering=0) as file:
-            return self._decode(file.read())
+            return file.read()
 
 
 class FilesReader:
     """Decodes pictures, as image_folder does, reads `.npy` files, as npy_files does, and looks up labels."""
 
-    def __init__(self, root: str, index: Index, *, color: Color, masks: Sequence[str]) -> None:
+    def __init__(self, root: str, index: Index, *, color: Color, masks: Sequence[str], shrinks: bool) -> None:
         self._files: dict[str, _Pictures | NpyBodies] = {}
-        decode = partial(decode_image, color=color)
+        self.shrinks = shrinks
+        decode, leave = partial(decode_image, color=color), partial(left_encoded, color=color, shrinks=shrinks)
         for field in _fields(index, "paths"):
             path_of = _Paths(root, PackedStrings(sub_index(index, f"paths.{field}")))
             if path_of.are_npy:
                 self._files[field] = NpyBodies(path_of)
             else:
-                self._files[field] = _Pictures(path_of, decode_mask if field in masks else decode)
+                self._files[field] = _Pictures(path_of, decode_mask if field in masks else decode, leave)
             self._length = len(path_of)
         self._labels = _labels(index)
         self._named_by = next(iter(self._files))  # the field whose files samples are called by
         arrays = {field for field, files in self._files.items() if isinstance(files, NpyBodies)}
         self.columns = frozenset(arrays | self._labels.keys())
+        self.pictures = frozenset(self._files.keys() - arrays - set(masks))
 
     def __len__(self) -> int:
         return self._length
@@ -369,11 +388,15 @@ class FilesReader:
         labels = {field: FieldSpec.like(values.shape[1:], values.dtype) for field, values in self._labels.items()}
         return {**specs, **labels}
 
-    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Return pictures, arrays and labels of one sample."""
-        files = {
-            field: self._naming(field, sample_id, files.read) for field, files in self._files.items() if field in fields
-        }
+    def read(self, sample_id: int, fields: frozenset[str], encoded: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return pictures, arrays and labels of one sample; pictures as in their files, where that is wanted."""
+        files = {}
+        for field, files_of in self._files.items():
+            if field in fields:
+                read: Callable[[int], Any] = files_of.read
+                if field in encoded and isinstance(files_of, _Pictures):
+                    read = files_of.read_encoded
+                files[field] = self._naming(field, sample_id, read)
         return {**files, **{field: values[sample_id] for field, values in self._labels.items() if field in fields}}
 
     def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:

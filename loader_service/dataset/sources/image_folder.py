@@ -7,28 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from loader_service.dataset.sources.contents import Contents, FieldFiles
+from loader_service.dataset.sources.decoding import (
+    Color,
+    ShrinkOnLoad,
+    decode_image,
+    left_encoded,
+)
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, Spec
 from loader_service.protocol.tables import PackedStrings, pack_strings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
-JPEG_MAGIC = b"\xff\xd8\xff"
-
-Color = Literal["rgb", "grayscale", "rgba"]
-FLAGS: dict[Color, int] = {
-    "rgb": cv2.IMREAD_COLOR_RGB,
-    "grayscale": cv2.IMREAD_GRAYSCALE,
-    "rgba": cv2.IMREAD_UNCHANGED,
-}
-JPEG_COLORS: dict[Color, str] = {"rgb": "RGB", "grayscale": "GRAY", "rgba": "RGBA"}
 
 
 class ImageFolder(Source):
@@ -37,6 +32,7 @@ class ImageFolder(Source):
     kind: Literal["image_folder"] = "image_folder"
     path: Annotated[str, Field(description="Folder of the class sub-folders; relative to the config.")]  # absolute here
     color: Color = "rgb"
+    shrink_on_load: ShrinkOnLoad = None
     classes: Annotated[
         tuple[str, ...] | None,
         Field(min_length=1, description="Sub-folders in the order of their numbers; all, sorted, if nothing is said."),
@@ -121,11 +117,11 @@ def _pictures(folder: str) -> Iterator[tuple[str, int]]:
 class ImageFolderReader:
     """Decodes pictures: JPEG with libjpeg-turbo, all else with OpenCV; as stored, Exif orientation not applied."""
 
-    columns = frozenset({"label"})
+    columns, pictures = frozenset({"label"}), frozenset({"image"})
 
     def __init__(self, source: ImageFolder, index: Index) -> None:
         self._root = os.fsencode(source.path) + b"/"
-        self._color = source.color
+        self._color, self.shrinks = source.color, bool(source.shrink_on_load)
         self._paths = PackedStrings(sub_index(index, "paths"))
         self._labels = index["label"]
 
@@ -137,12 +133,16 @@ class ImageFolderReader:
         picture = self.read(sample_id, frozenset({"image"}))["image"]
         return {"image": FieldSpec.of(picture), "label": FieldSpec((), "int64")}
 
-    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Return the picture, uint8 (height, width, channels), and its label."""
+    def read(self, sample_id: int, fields: frozenset[str], encoded: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return the picture, uint8 (height, width, channels), and its label; as in its file, where that is wanted."""
         sample: dict[str, Any] = {}
         if "image" in fields:
             with open(self._root + self._paths[sample_id], "rb", buffering=0) as file:
-                sample["image"] = decode_image(file.read(), self._color)
+                content = file.read()
+            if "image" in encoded:
+                sample["image"] = left_encoded(content, self._color, shrinks=self.shrinks)
+            else:
+                sample["image"] = decode_image(content, self._color)
         if "label" in fields:
             sample["label"] = self._labels[sample_id]
         return sample
@@ -154,60 +154,3 @@ class ImageFolderReader:
     def describe(self, sample_id: int) -> str:
         """Return the picture's path."""
         return os.fsdecode(self._root + self._paths[sample_id])
-
-
-def decode_image(encoded: bytes | memoryview, color: Color) -> np.ndarray:
-    """Return a picture as uint8 (height, width, 3) RGB, (height, width, 4) with alpha, or (height, width, 1).
-
-    Raises:
-        DatasetError: If the bytes are no picture, or only a part of one.
-    """
-    if encoded[: len(JPEG_MAGIC)] == JPEG_MAGIC:
-        try:
-            pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, colorspace=JPEG_COLORS[color], strict=True)
-        except ValueError as error:
-            return _decode_rare_jpeg(encoded, color, reason=str(error))
-        return pixels
-    decoded = _decode_other(encoded, color)
-    if decoded is None:
-        what = "the file is empty" if not encoded else f"its {len(encoded):,} bytes are no picture that can be decoded"
-        raise DatasetError(what)
-    return decoded
-
-
-def _decode_rare_jpeg(encoded: bytes | memoryview, color: Color, *, reason: str) -> np.ndarray:
-    """Decode what libjpeg-turbo cannot turn into RGB (CMYK), and refuse what is damaged."""
-    damaged = any(word in reason.lower() for word in ("premature", "corrupt", "truncat", "extraneous", "bogus"))
-    decoded = None if damaged else _decode_other(encoded, color)
-    if decoded is None:
-        raise DatasetError(f"the JPEG is damaged: {reason}")
-    return decoded
-
-
-def _decode_other(encoded: bytes | memoryview, color: Color) -> np.ndarray | None:
-    decoded = opencv_decode(encoded, FLAGS[color])
-    if decoded is None or color == "rgb":
-        return decoded
-    if color == "grayscale":
-        return decoded[:, :, None]
-    if decoded.ndim == 3 and decoded.shape[2] == 4:
-        if decoded.dtype == np.uint16:
-            decoded = (decoded >> 8).astype(np.uint8)  # as OpenCV makes bytes of them in all other cases
-        if decoded.dtype == np.uint8:
-            with_alpha: np.ndarray = cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA)
-            return with_alpha
-    opaque = opencv_decode(encoded, cv2.IMREAD_COLOR_RGB)
-    return None if opaque is None else np.asarray(cv2.cvtColor(opaque, cv2.COLOR_RGB2RGBA))
-
-
-def opencv_decode(encoded: bytes | memoryview, flags: int) -> np.ndarray | None:
-    """Return what OpenCV makes of a file, Exif orientation not applied; None if that is nothing."""
-    if not encoded:
-        return None
-    try:
-        decoded: np.ndarray | None = cv2.imdecode(
-            np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error:
-        return None
-    return decoded

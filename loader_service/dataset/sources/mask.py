@@ -11,7 +11,7 @@ import zlib
 import cv2
 import numpy as np
 
-from loader_service.dataset.sources.image_folder import JPEG_MAGIC, decode_image, opencv_decode
+from loader_service.dataset.sources.decoding import JPEG_MAGIC, decode_image, opencv_decode
 from loader_service.protocol.errors import DatasetError
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

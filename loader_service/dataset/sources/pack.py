@@ -18,6 +18,7 @@ from xxhash import xxh3_64_intdigest
 from loader_service.dataset.packing.format import OpenPack, PackField
 from loader_service.dataset.packing.records import decoder
 from loader_service.dataset.sources.arrays import take_rows
+from loader_service.dataset.sources.decoding import CHANNELS, EncodedJpeg, left_encoded
 from loader_service.dataset.sources.npy_files import MAX_HEADER, NpyHeader
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError
@@ -70,6 +71,7 @@ class _Records:
         self._seen = bytearray(self._unread)
         self._is_seen = np.frombuffer(self._seen, np.bool_)
         self._decode = decoder(field.decoding)
+        self.color = next((color for color in CHANNELS if color == field.decoding), None)
         self.rows: np.ndarray | None = None  # all of them, where they are alike
         if field.uniform:
             form = field.forms[0]
@@ -91,6 +93,14 @@ class _Records:
         if form.dtype:
             return np.ndarray(form.shape, form.dtype, self._pack.memory, int(self._offsets[sample_id]))
         return self._decode(self._bytes(sample_id))
+
+    def read_encoded(self, sample_id: int) -> np.ndarray | EncodedJpeg:
+        """Return a picture that may still be as in its file."""
+        assert self.color is not None, "only pictures are encoded"
+        if self._field.forms[self._forms[sample_id]].dtype:
+            return self.read(sample_id)
+        self._check(sample_id)
+        return left_encoded(self._bytes(sample_id), self.color, shrinks=False)
 
     def take(self, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Gather rows of samples that are alike."""
@@ -142,6 +152,8 @@ class _Records:
 class PackReader:
     """Reads samples out of a mapped pack."""
 
+    shrinks = False  # they are what was packed
+
     def __init__(self, pack: OpenPack) -> None:
         self._pack = pack
         fields = list(enumerate(pack.description.fields))
@@ -150,6 +162,7 @@ class PackReader:
         self._columns = {field.name: pack.arrays[f"column.{number}"] for number, field in fields if not field.forms}
         alike = {name for name, records in self._records.items() if records.rows is not None}
         self.columns = frozenset(alike | self._columns.keys())
+        self.pictures = frozenset(name for name, records in self._records.items() if records.color is not None)
 
     def __len__(self) -> int:
         return self._pack.description.samples
@@ -160,13 +173,16 @@ class PackReader:
         specs |= {name: FieldSpec.like(rows.shape[1:], rows.dtype) for name, rows in self._columns.items()}
         return {name: specs[name] for name in self._order}
 
-    def read(self, sample_id: int, fields: frozenset[str]) -> dict[str, Any]:
-        """Return these fields of a sample."""
+    def read(self, sample_id: int, fields: frozenset[str], encoded: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return these fields of a sample; pictures as in their files, where that is wanted."""
         sample: dict[str, Any] = {}
         for name in self._order:
             if name in fields:
-                column = self._columns.get(name)
-                sample[name] = self._records[name].read(sample_id) if column is None else column[sample_id]
+                column, records = self._columns.get(name), self._records.get(name)
+                if records is not None:
+                    sample[name] = records.read_encoded(sample_id) if name in encoded else records.read(sample_id)
+                elif column is not None:
+                    sample[name] = column[sample_id]
         return sample
 
     def read_column(self, field: str, ids: NDArray[np.int64], out: np.ndarray) -> None:

@@ -10,7 +10,7 @@ The index is what the dataset's key fingerprints: one more file in a folder is a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,17 @@ class Reader(Protocol):
 
     def describe(self, sample_id: int) -> str:
         """Return what an error message calls this sample: its file, where it has one."""
+
+
+@runtime_checkable
+class PictureReader(Reader, Protocol):
+    """Reads pictures, and can leave them as they are in their files until it is known which part is wanted."""
+
+    pictures: frozenset[str]  # fields that it can leave encoded: see decoding.EncodedJpeg
+    shrinks: bool  # whether they may be decoded in a smaller size, where that is enough
+
+    def read(self, sample_id: int, fields: frozenset[str], encoded: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return these fields of one sample; of `encoded`, pictures that are an EncodedJpeg, or decoded."""
 
 
 class Source(BaseModel):

@@ -124,7 +124,7 @@ def _resized(picture: np.ndarray, height: int, width: int, look: Look, out: np.n
 def _warped(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray | None) -> np.ndarray:
     height, width, by_height, by_width = placement.height, placement.width, 1, 1
     if look.antialias and look.interpolation != "nearest":
-        down, across = _density(placement.to_window(), height, width)
+        down, across = density(placement.to_window(), height, width)
         if max(down, across) > 2:
             picture, by_height, by_width = _reduced(picture, down, across)
     reduces = by_height * by_width > 1
@@ -194,7 +194,7 @@ def _inverse_scale(by_height: float, by_width: float) -> Matrix:
     return scaled(1 / by_height, 1 / by_width)
 
 
-def _density(matrix: Matrix, height: int, width: int) -> tuple[float, float]:
+def density(matrix: Matrix, height: int, width: int) -> tuple[float, float]:
     """Return how many pixels of the input lie between neighbours in the middle of the output: downwards, across."""
     a, b, c, d, e, f, g, h, i = matrix
     if g or h:

@@ -72,6 +72,20 @@ class Placement:
             made = product(made, mirrored(self.mirror, self.height, self.width))
         return made
 
+    def narrow(self, part: Cut, shrink: int) -> None:
+        """From here on, lead to a picture that is only a part of the one it was made for, scaled down by `shrink`.
+
+        Args:
+            part: In pixels of the picture, scaled down.
+        """
+        top, left, height, width = self.window
+        if shrink == 1:
+            self.window = Cut(top - part.top, left - part.left, height, width)
+            return
+        smaller = product(cut(-part.top, -part.left), product(scaled(1 / shrink, 1 / shrink), cut(top, left)))
+        self.matrix = product(smaller, self.to_window() if self.matrix is None else self.matrix)
+        self.window, self._maps = Cut(0, 0, part.height, part.width), None
+
     def to_picture(self) -> Matrix:
         """Return the matrix from a place in the output to one in the picture; of a bend, without its shifts."""
         return product(cut(self.window.top, self.window.left), self.to_window())

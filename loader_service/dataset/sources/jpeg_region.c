@@ -1,0 +1,141 @@
+/* A part of a JPEG, decoded into the caller's buffer with the pixels that decoding all of it would give there.
+ *
+ * Reason: a random crop shows half of a photo, and no Python package decodes only that. Rows above the part are merely
+ * parsed, columns beside it are not transformed, and what lies below is not touched.
+ *
+ * Only the common kinds are taken: baseline, one scan, 8 bits, grey or YCbCr of the usual subsamplings, ended by an end
+ * of image. All else, and whatever libjpeg warns of while it reads, is refused: the caller then decodes the whole
+ * picture, and is told what is wrong with it. Nothing is printed, nothing is kept between calls.
+ */
+
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jpeglib.h>
+
+#if !defined(LIBJPEG_TURBO_VERSION_NUMBER) || LIBJPEG_TURBO_VERSION_NUMBER < 2001000
+#error "libjpeg-turbo 2.1 or later is needed: jpeg_crop_scanline, jpeg_skip_scanlines"
+#endif
+
+enum { DONE = 0, REFUSED = 1 };
+
+typedef struct {
+    struct jpeg_decompress_struct jpeg; /* first: libjpeg hands out its address */
+    struct jpeg_error_mgr errors;
+    jmp_buf refuse;
+} Decoder;
+
+static void on_error(j_common_ptr jpeg) { longjmp(((Decoder *)jpeg)->refuse, 1); }
+
+static void on_message(j_common_ptr jpeg, int level) {
+    if (level < 0) /* a warning: the data are damaged; all else are traces */
+        on_error(jpeg);
+}
+
+/* Whether an end of image follows. Among coded pixels, 0xFF is never followed by 0xD9: a file without it is cut off. */
+static int ends(const struct jpeg_source_mgr *source) {
+    const unsigned char *first = source->next_input_byte;
+    for (size_t at = source->bytes_in_buffer; at >= 2; at--)
+        if (first[at - 2] == 0xFF && first[at - 1] == 0xD9)
+            return 1;
+    return 0;
+}
+
+static int is_common(j_decompress_ptr jpeg) {
+    const jpeg_component_info *part = jpeg->comp_info;
+    if (jpeg->data_precision != 8 || jpeg->progressive_mode || jpeg->arith_code || jpeg_has_multiple_scans(jpeg))
+        return 0;
+    if (jpeg->jpeg_color_space == JCS_GRAYSCALE)
+        return jpeg->num_components == 1;
+    if (jpeg->jpeg_color_space != JCS_YCbCr || jpeg->num_components != 3)
+        return 0;
+    if (part[1].h_samp_factor * part[1].v_samp_factor * part[2].h_samp_factor * part[2].v_samp_factor != 1)
+        return 0;
+    switch (part[0].h_samp_factor * 10 + part[0].v_samp_factor) {
+    case 11: case 12: case 21: case 22: case 41: /* 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 */
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static int begin(Decoder *decoder, const unsigned char *data, size_t nbytes) {
+    j_decompress_ptr jpeg = &decoder->jpeg;
+    jpeg_create_decompress(jpeg);
+    jpeg_mem_src(jpeg, data, nbytes);
+    jpeg_read_header(jpeg, TRUE);
+    return is_common(jpeg) && ends(jpeg->src) ? DONE : REFUSED;
+}
+
+/* Fancy upsampling mixes neighbours, and takes the edges of what is decoded for those of the picture: decode one more
+ * pixel on each side, and so many columns that it does not resort to plain upsampling, as it does in tiny pictures. */
+static void widen(j_decompress_ptr jpeg, JDIMENSION *left, JDIMENSION *width) {
+    JDIMENSION right = *left + *width, least = 8 * jpeg->max_h_samp_factor, all = jpeg->output_width;
+    JDIMENSION first = *left > 0 ? *left - 1 : 0, end = right < all ? right + 1 : all;
+    if (end - first < least)
+        end = first + least < all ? first + least : all;
+    if (end - first < least)
+        first = end > least ? end - least : 0;
+    *left = first;
+    *width = end - first;
+}
+
+static int decode(j_decompress_ptr jpeg, int top, int left, int height, int width, unsigned char *out) {
+    jpeg_start_decompress(jpeg);
+    if (top < 0 || left < 0 || height < 1 || width < 1 || (JDIMENSION)top > jpeg->output_height ||
+        (JDIMENSION)height > jpeg->output_height - top || (JDIMENSION)left > jpeg->output_width ||
+        (JDIMENSION)width > jpeg->output_width - left)
+        return REFUSED;
+    JDIMENSION first = left, columns = width;
+    widen(jpeg, &first, &columns);
+    jpeg_crop_scanline(jpeg, &first, &columns); /* which begins further left, where blocks do */
+    size_t pixel = jpeg->output_components, nbytes = width * pixel;
+    JSAMPARRAY row = jpeg->mem->alloc_sarray((j_common_ptr)jpeg, JPOOL_IMAGE, columns * pixel, 1);
+    if (top > 0 && jpeg_skip_scanlines(jpeg, top) != (JDIMENSION)top)
+        return REFUSED;
+    for (int done = 0; done < height; done++) {
+        if (jpeg_read_scanlines(jpeg, row, 1) != 1)
+            return REFUSED;
+        memcpy(out + done * nbytes, row[0] + (left - first) * pixel, nbytes);
+    }
+    return DONE;
+}
+
+static void prepare(Decoder *decoder) {
+    decoder->jpeg.err = jpeg_std_error(&decoder->errors);
+    decoder->errors.error_exit = on_error;
+    decoder->errors.emit_message = on_message;
+    decoder->jpeg.mem = NULL; /* so that it can be destroyed, if it could not be created */
+}
+
+/* Write height and width of a JPEG, in pixels, if parts of it can be decoded. Return DONE or REFUSED. */
+int jpeg_size(const unsigned char *data, size_t nbytes, int size[2]) {
+    Decoder decoder;
+    volatile int done = REFUSED; /* libjpeg may jump back here */
+    prepare(&decoder);
+    if (!setjmp(decoder.refuse) && (done = begin(&decoder, data, nbytes)) == DONE) {
+        size[0] = (int)decoder.jpeg.image_height;
+        size[1] = (int)decoder.jpeg.image_width;
+    }
+    jpeg_destroy_decompress(&decoder.jpeg);
+    return done;
+}
+
+/* Decode rows and columns of a JPEG that is scaled down by `shrink`, 1, 2, 4 or 8; in pixels of what it is then.
+ *
+ * channels: 1 grey, 3 RGB, 4 RGB and 255. out: height x width x channels bytes; undefined, if REFUSED is returned. */
+int jpeg_region(const unsigned char *data, size_t nbytes, int channels, int shrink, int top, int left, int height,
+                int width, unsigned char *out) {
+    Decoder decoder;
+    volatile int done = REFUSED; /* libjpeg may jump back here */
+    prepare(&decoder);
+    if (!setjmp(decoder.refuse) && begin(&decoder, data, nbytes) == DONE) {
+        decoder.jpeg.scale_denom = shrink; /* of 1, as the header left it */
+        decoder.jpeg.out_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 3 ? JCS_EXT_RGB : JCS_EXT_RGBA;
+        done = decode(&decoder.jpeg, top, left, height, width, out);
+    }
+    jpeg_destroy_decompress(&decoder.jpeg);
+    return done;
+}

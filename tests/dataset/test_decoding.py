@@ -1,0 +1,230 @@
+"""Parts of JPEGs are the same parts of the whole, to the bit; smaller ones are what libjpeg makes of all of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loader_service import Dataset
+from loader_service.dataset.sources import jpeg_region
+from loader_service.dataset.sources.decoding import EncodedJpeg, decode_image, left_encoded
+from loader_service.protocol.errors import DatasetError
+from tests.dataset.jpegs import COMMON, KINDS, RARE, SIZES, decoded, jpeg
+
+NAMES = {"rgb": "RGB", "grayscale": "GRAY", "rgba": "RGBA"}
+TOLERANCE = 4.0  # levels of 256, on average: what a smaller decoding may differ by
+is_built = pytest.mark.skipif(jpeg_region.kernel() is None, reason="the kernel is not built here")
+
+
+@pytest.fixture(params=["parts", "whole"])
+def way(request, monkeypatch):
+    """With the kernel, and without."""
+    if request.param == "whole":
+        monkeypatch.setenv(jpeg_region.WHOLE, "1")
+    jpeg_region.kernel.cache_clear()
+    yield request.param
+    jpeg_region.kernel.cache_clear()
+
+
+@pytest.fixture
+def album(tmp_path):
+    """One class of JPEGs of all kinds, 90 x 120 pixels."""
+    for number, kind in enumerate(KINDS[:-1]):
+        (tmp_path / "album" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "album" / "a" / f"{number}.jpg").write_bytes(jpeg(kind, 90, 120))
+    return tmp_path / "album"
+
+
+def windows(height, width):
+    return st.tuples(st.integers(0, height - 1), st.integers(0, width - 1)).flatmap(
+        lambda at: st.tuples(*map(st.just, at), st.integers(1, height - at[0]), st.integers(1, width - at[1]))
+    )
+
+
+@is_built
+@pytest.mark.parametrize("kind", COMMON)
+@pytest.mark.parametrize("color", NAMES)
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_any_part_has_the_pixels_of_the_whole(kind, color, data):
+    height, width = data.draw(st.sampled_from((*SIZES, (203, 330))))
+    shrink = data.draw(st.sampled_from([1, 2, 4, 8] if min(height, width) >= 16 else [1]))
+    encoded = jpeg(kind, height, width)
+    whole = decoded(encoded, NAMES[color], shrink)
+    top, left, rows, columns = data.draw(windows(*whole.shape[:2]))
+
+    part = np.empty((rows, columns, whole.shape[2]), np.uint8)
+    assert jpeg_region.kernel().region(encoded, shrink, top, left, part) is part
+
+    assert np.array_equal(part, whole[top : top + rows, left : left + columns])
+
+
+@is_built
+@pytest.mark.parametrize("kind", RARE)
+def test_rare_kinds_and_cut_off_files_are_left_to_the_whole_way(kind):
+    assert jpeg_region.kernel().size(jpeg(kind, 33, 40)) is None
+
+
+@is_built
+@given(st.integers(0, 2**30), st.integers(1, 12))
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_file_gives_the_same_pixels_or_the_same_error(seed, count):
+    """Where the kernel refuses, the whole is decoded, and its sentence is what people read."""
+    rng = np.random.default_rng(seed)
+    damaged = np.frombuffer(jpeg("4:2:0", 61, 50), np.uint8).copy()
+    damaged[rng.integers(3, len(damaged), count)] = rng.integers(0, 256, count)
+    encoded = damaged.tobytes()
+    try:
+        whole = decode_image(encoded, "rgb")
+    except DatasetError as error:
+        whole, sentence = None, str(error)
+    try:
+        picture = left_encoded(encoded, "rgb", shrinks=False)
+        height, width = picture.shape[:2]
+        part = picture.decode(0, 0, height, width // 2 or 1) if isinstance(picture, EncodedJpeg) else picture
+    except DatasetError as error:
+        assert whole is None
+        assert str(error) == sentence
+    else:
+        if whole is not None:
+            assert np.array_equal(part, whole[:, : part.shape[1]])
+
+
+@is_built
+def test_memory_that_is_no_bytes_object_is_read_as_well():
+    """As a pack hands it out."""
+    encoded = jpeg("4:2:0", 61, 50)
+    picture = left_encoded(memoryview(bytearray(encoded)), "rgb", shrinks=False)
+
+    assert np.array_equal(picture.decode(20, 10, 7, 9), decoded(encoded, "RGB")[20:27, 10:19])
+
+
+CHAINS = {
+    "random_resized_crop": lambda photos: photos.random_resized_crop(24, 20).random_flip(),
+    "random_crop": lambda photos: photos.random_crop(40, 30).random_flip(vertical=0.5),
+    "center_crop": lambda photos: photos.center_crop(40, 30),
+    "flip before": lambda photos: photos.random_flip().random_crop(40, 30),
+    "warp behind": lambda photos: photos.random_crop(60, 60).random_rotate(20),
+    "resize": lambda photos: photos.resize(20, 20).random_flip(),
+    "pad": lambda photos: photos.pad_image(4).random_crop(40, 30),
+}
+
+
+@is_built
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("cached", [False, True])
+def test_batches_are_the_same_without_the_kernel_and_with_a_cache(chain, cached, album, tmp_path, monkeypatch):
+    def batches():
+        jpeg_region.kernel.cache_clear()
+        photos = Dataset.from_image_folder(album)
+        photos = CHAINS[chain](photos.cache(path=tmp_path / "cache") if cached else photos)
+        return np.concatenate([photos.shuffle(seed=3).batch(6).compute(n)["image"] for n in range(4)])
+
+    with_kernel = batches()
+    monkeypatch.setenv(jpeg_region.WHOLE, "1")
+    without = batches()
+    jpeg_region.kernel.cache_clear()
+
+    assert np.array_equal(with_kernel, without)
+
+
+def test_masks_and_boxes_follow_a_picture_of_which_a_part_is_decoded(way, tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images" / "1.jpg").write_bytes(jpeg("4:2:0", 90, 120))
+    (tmp_path / "masks" / "1.png").write_bytes(_png(decoded(jpeg("4:2:0", 90, 120), "GRAY")))
+    pairs = Dataset.from_paired_files(
+        image=tmp_path / "images" / "*.jpg", mask=tmp_path / "masks" / "*.png", color="grayscale"
+    )
+    crops = pairs.follow(masks="mask").random_crop(32, 40).shuffle(seed=5).batch(1)
+
+    for n in range(6):
+        batch = crops.compute(n)
+        assert np.array_equal(batch["image"], batch["mask"])
+
+
+def _png(pixels):
+    import cv2
+
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def test_pictures_that_shrink_on_load_are_about_those_that_do_not(way, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jpg").write_bytes(jpeg("4:2:0", 427, 640))
+
+    def crops(**options):
+        photos = Dataset.from_image_folder(tmp_path, **options)
+        photos = photos.random_resized_crop(40, 40, scale=(0.3, 1)).random_flip().shuffle(seed=2).batch(1)
+        return np.concatenate([photos.compute(n)["image"] for n in range(8)]).astype(int)
+
+    off = np.abs(crops(shrink_on_load=True) - crops())
+
+    assert 0 < off.mean() < TOLERANCE
+
+
+def test_pictures_that_shrink_on_load_are_the_same_with_the_kernel_and_without(album, monkeypatch):
+    def batch():
+        jpeg_region.kernel.cache_clear()
+        photos = Dataset.from_image_folder(album, shrink_on_load=True).random_resized_crop(12, 14).random_flip()
+        return photos.shuffle(seed=3).batch(len(KINDS) - 1).compute(1)["image"]
+
+    with_kernel = batch()
+    monkeypatch.setenv(jpeg_region.WHOLE, "1")
+    without = batch()
+    jpeg_region.kernel.cache_clear()
+
+    assert np.array_equal(with_kernel, without)
+
+
+def test_a_cache_of_whole_pictures_refuses_those_that_shrink(album, tmp_path):
+    photos = Dataset.from_image_folder(album, shrink_on_load=True)
+
+    with pytest.raises(DatasetError, match=r"shrink_on_load decodes smaller ones for random_resized_crop"):
+        photos.cache(path=tmp_path / "cache").random_resized_crop(12, 14).batch(2).compute(0)
+
+
+def test_a_cache_behind_a_resize_keeps_what_shrinks(album, tmp_path):
+    photos = Dataset.from_image_folder(album, shrink_on_load=True).resize(20, 30)
+    plain, cached = photos.batch(4), photos.cache(path=tmp_path / "cache").batch(4)
+
+    assert np.array_equal(plain.compute(0)["image"], cached.compute(0)["image"])
+
+
+def test_nothing_that_is_not_wanted_is_in_a_key(album):
+    photos = Dataset.from_image_folder(album)
+
+    assert "shrink_on_load" not in photos.declaration.to_plain()["source"]
+    assert photos.batch(2).key != Dataset.from_image_folder(album, shrink_on_load=True).batch(2).key
+
+
+def test_explain_says_what_is_decoded(way, album):
+    told = str(Dataset.from_image_folder(album).random_resized_crop(12, 14).batch(2).explain())
+
+    assert ("decodes only the part of a JPEG that it shows" in told) == (way == "parts")
+    assert ("decodes all of each JPEG" in told) == (way == "whole")
+    assert "with shrink_on_load=True, its source would decode JPEGs at 1/4" in told
+
+
+def test_explain_says_at_what_size_a_jpeg_is_decoded(way, album):
+    told = str(Dataset.from_image_folder(album, shrink_on_load=True).resize(12, 14).batch(2).explain())
+
+    assert "decodes JPEGs at 1/4 of their size" in told
+
+
+@is_built
+def test_nothing_is_printed_about_damage(tmp_path):
+    """libjpeg prints on stderr, unless it is told not to."""
+    (tmp_path / "damaged.jpg").write_bytes(jpeg("4:2:0", 61, 50)[:-200] + bytes(100) + b"\xff\xd9")
+    code = (
+        "import numpy as np; from loader_service.dataset.sources.jpeg_region import kernel\n"
+        f"encoded = open({str(tmp_path / 'damaged.jpg')!r}, 'rb').read()\n"
+        "print(kernel().region(encoded, 1, 10, 0, np.empty((51, 50, 3), np.uint8)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+    assert (ran.stdout, ran.stderr) == ("None\n", "")

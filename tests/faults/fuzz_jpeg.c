@@ -1,0 +1,42 @@
+/* Any bytes as a JPEG, for libFuzzer: a part is decoded as the whole picture is, or refused; never out of bounds.
+ *
+ * `make fuzz-jpeg` builds and runs it. The last bytes of an input say which part; they may follow a whole JPEG. */
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "../../loader_service/dataset/sources/jpeg_region.c"
+
+enum { CHOICES = 6, LARGEST = 1 << 18 }; /* pixels: larger pictures take long, and show nothing else */
+
+static unsigned char *decoded(const uint8_t *data, size_t size, const int part[6]) {
+    unsigned char *out = malloc((size_t)part[4] * part[5] * part[0]);
+    if (jpeg_region(data, size, part[0], part[1], part[2], part[3], part[4], part[5], out) == DONE)
+        return out;
+    free(out);
+    return NULL;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    int sides[2];
+    if (size < CHOICES || jpeg_size(data, size, sides) != DONE || (int64_t)sides[0] * sides[1] > LARGEST)
+        return 0;
+    const uint8_t *choice = data + size - CHOICES;
+    int channels = (int[]){1, 3, 4, 3}[choice[0] % 4], shrink = 1 << (choice[1] % 4);
+    int rows = (sides[0] + shrink - 1) / shrink, columns = (sides[1] + shrink - 1) / shrink;
+    int top = choice[2] * rows >> 8, left = choice[3] * columns >> 8;
+    int height = 1 + (choice[4] * (rows - top) >> 8), width = 1 + (choice[5] * (columns - left) >> 8);
+
+    unsigned char *whole = decoded(data, size, (int[]){channels, shrink, 0, 0, rows, columns});
+    unsigned char *part = decoded(data, size, (int[]){channels, shrink, top, left, height, width});
+    if (whole && !part)
+        abort(); /* what can be decoded in whole can be decoded in part */
+    for (int row = 0; whole && row < height; row++) {
+        size_t at = ((size_t)(top + row) * columns + left) * channels, nbytes = (size_t)width * channels;
+        if (memcmp(whole + at, part + row * nbytes, nbytes) != 0)
+            abort(); /* and has the same pixels */
+    }
+    free(whole);
+    free(part);
+    return 0;
+}
