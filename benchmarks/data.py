@@ -2,6 +2,7 @@
 
     volumes/ID.npy, volumes.npy     4,096 of 32 x 32 x 32 x 1 float32; the first number of each is its own number
     photos/CLASS/NUMBER.jpg         2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten classes
+    large-photos/CLASS/NUMBER.jpg   300 JPEGs of 4,000 x 3,000, 2 MB, in ten classes: 60 files with five names each
     arrays.npy                      20,000 of 64 x 64 x 3 uint8
     table.npy                       1,000,000 rows of 32 float32; the first number of each is its own number
 
@@ -26,6 +27,8 @@ VOLUMES = 4096
 VOLUME_SHAPE = (32, 32, 32, 1)
 PHOTOS = 2000
 PHOTO_BYTES = range(60_000, 110_001)
+LARGE_PHOTOS, LARGE_FILES = 300, 60
+LARGE_SHAPE = (3000, 4000)
 ARRAYS = (20_000, 64, 64, 3)
 TABLE = (1_000_000, 32)
 
@@ -40,12 +43,21 @@ def photo(number: int) -> Path:
     return FOLDER / "photos" / f"class-{number // each}" / f"{number % each:04}.jpg"
 
 
+def large_photo(number: int) -> Path:
+    each = LARGE_PHOTOS // CLASSES
+    return FOLDER / "large-photos" / f"class-{number // each}" / f"{number % each:04}.jpg"
+
+
 def make_volumes() -> None:
     _once(FOLDER / "volumes.npy", _write_volumes)
 
 
 def make_photos() -> None:
     _once(FOLDER / "photos.made", _write_photos)
+
+
+def make_large_photos() -> None:
+    _once(FOLDER / "large-photos.made", _write_large_photos)
 
 
 def make_arrays() -> None:
@@ -84,13 +96,39 @@ def _write_table(path: Path) -> None:
     np.save(path, table)
 
 
-def _write_photos(made: Path) -> None:
-    import cv2
+def _pictures() -> list[np.ndarray]:
     from skimage import data as scikit_image
     from sklearn.datasets import load_sample_images
 
     shipped = [scikit_image.astronaut(), scikit_image.cat(), scikit_image.coffee(), scikit_image.rocket()]
-    pictures = [*shipped, *load_sample_images().images]
+    return [*shipped, *load_sample_images().images]
+
+
+def _write_large_photos(made: Path) -> None:
+    import cv2
+
+    pictures = _pictures()
+    for number in range(LARGE_PHOTOS):
+        path, first = large_photo(number), large_photo(number % LARGE_FILES)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if path != first:
+            path.hardlink_to(first)
+            continue
+        rng = np.random.default_rng((8, number))
+        picture = pictures[number % len(pictures)]
+        picture = cv2.resize(picture, LARGE_SHAPE[::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        picture += cv2.randn(np.empty_like(picture), (0, 0, 0), (5, 5, 5))  # what a sensor adds
+        picture *= rng.uniform(0.7, 1.3)
+        picture = np.clip(picture, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    made.write_text(f"{LARGE_PHOTOS} photos\n")
+
+
+def _write_photos(made: Path) -> None:
+    import cv2
+
+    pictures = _pictures()
     for number in range(PHOTOS):
         rng = np.random.default_rng((7, number))
         path = photo(number)

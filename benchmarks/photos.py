@@ -5,12 +5,16 @@
 decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly, and
 nobody antialiases. Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
 
-tf.data and DALI decode only the part that is cropped out. The floor decodes the whole picture, since no Python package
-offers that part alone: whoever does it natively may be above the floor.
+tf.data, DALI and we decode only the part that is cropped out. The floor decodes the whole picture, since no Python
+package offers that part alone: whoever does it natively may be above the floor.
+
+Large photos: 300 JPEGs of 12 megapixels, trained on in the same way. Ours decodes them at a half, a quarter or an
+eighth of their size, where the crop is scaled down by as much: `shrink_on_load=True`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -27,7 +31,7 @@ SIZE = 224
 SCALE = (0.08, 1.0)  # part of the picture's area
 RATIO = (3 / 4, 4 / 3)
 TOLERANCE = 8.0  # levels of 256, on average: what interpolations and decoders may differ by
-PATHS = [str(data.photo(number)) for number in range(data.PHOTOS)]
+PATHS = tuple(str(data.photo(number)) for number in range(data.PHOTOS))
 LABELS = np.arange(data.PHOTOS) // (data.PHOTOS // data.CLASSES)
 
 
@@ -36,13 +40,14 @@ class Photos(Work):
 
     samples = data.PHOTOS
     rows = 64
+    paths, labels = PATHS, LABELS
     x = ((SIZE, SIZE, 3), np.uint8)
     y = ((), np.int64)
 
     def sample(self, i: int, rng: np.random.Generator) -> tuple[Any, Any]:
         x = np.empty(*self.x)
         self.write(i, rng, x)
-        return x, LABELS[i]
+        return x, self.labels[i]
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         raise NotImplementedError
@@ -50,16 +55,16 @@ class Photos(Work):
     def fill(self, ids: Ids, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> None:
         for row, i in enumerate(ids.tolist()):
             self.write(i, rng, x[row])
-        np.take(LABELS, ids, out=y)
+        np.take(self.labels, ids, out=y)
 
     def tf_columns(self) -> tuple[Any, ...]:
-        return PATHS, LABELS
+        return list(self.paths), self.labels
 
     def identities(self, x: np.ndarray, y: np.ndarray) -> NDArray[np.int64]:
         return y
 
     def all_identities(self) -> NDArray[np.int64]:
-        return LABELS
+        return self.labels
 
 
 class Train(Photos):
@@ -74,7 +79,7 @@ class Train(Photos):
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         import cv2
 
-        picture = decoded(i)
+        picture = decoded(i, self.paths)
         top, left, height, width = random_box(*picture.shape[:2], rng)
         part = picture[top : top + height, left : left + width]
         cv2.resize(part, (SIZE, SIZE), dst=x, interpolation=cv2.INTER_LINEAR)
@@ -102,14 +107,27 @@ class Train(Photos):
     def dali(self) -> tuple[Any, Any]:
         from nvidia.dali import fn, types
 
-        encoded, label = fn.readers.file(files=PATHS, labels=LABELS.tolist(), shuffle_after_epoch=True)
+        encoded, label = fn.readers.file(files=list(self.paths), labels=self.labels.tolist(), shuffle_after_epoch=True)
         part = fn.decoders.image_random_crop(encoded, random_area=list(SCALE), random_aspect_ratio=list(RATIO))
         x = fn.resize(part, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False)
         return fn.flip(x, horizontal=fn.random.coin_flip()), fn.cast(label, dtype=types.INT64)
 
     def examine(self, position: int, ids: NDArray[np.int64], x: np.ndarray, y: np.ndarray) -> None:
-        off = np.abs(x.mean((0, 1, 2)) - usual_levels())
+        off = np.abs(x.mean((0, 1, 2)) - usual_levels(self.paths))
         assert off.max() < 4 * TOLERANCE, f"red, green, blue are {off.round(1)} levels off what they are in all photos"
+
+
+class Large(Train):
+    samples = data.LARGE_PHOTOS
+    rows = 16
+    paths = tuple(str(data.large_photo(number)) for number in range(data.LARGE_PHOTOS))
+    labels = np.arange(data.LARGE_PHOTOS) // (data.LARGE_PHOTOS // data.CLASSES)
+
+    def dataset(self) -> Any:
+        from loader_service import Dataset
+
+        photos = Dataset.from_image_folder(data.FOLDER / "large-photos", shrink_on_load=True)
+        return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=7).batch(self.rows)
 
 
 class Evaluate(Photos):
@@ -136,7 +154,7 @@ class Evaluate(Photos):
     def dali(self) -> tuple[Any, Any]:
         from nvidia.dali import fn, types
 
-        encoded, label = fn.readers.file(files=PATHS, labels=LABELS.tolist())
+        encoded, label = fn.readers.file(files=list(self.paths), labels=self.labels.tolist())
         picture = fn.decoders.image(encoded)
         x = fn.resize(picture, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False)
         return x, fn.cast(label, dtype=types.INT64)
@@ -146,10 +164,10 @@ class Evaluate(Photos):
         assert off < TOLERANCE, f"photo {position} is {off:.1f} levels off what OpenCV makes of it"
 
 
-def decoded(i: int) -> np.ndarray:
+def decoded(i: int, paths: Sequence[str] = PATHS) -> np.ndarray:
     import simplejpeg
 
-    with open(PATHS[i], "rb", buffering=0) as file:
+    with open(paths[i], "rb", buffering=0) as file:
         return simplejpeg.decode_jpeg(file.read(), "RGB")
 
 
@@ -166,14 +184,16 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, 
 
 
 @cache
-def usual_levels() -> np.ndarray:
+def usual_levels(paths: tuple[str, ...]) -> np.ndarray:
     """Return the mean of red, green and blue over some photos."""
-    return np.mean([decoded(i).mean((0, 1)) for i in range(0, data.PHOTOS, 50)], axis=0)
+    some = range(0, len(paths), len(paths) // 40)
+    return np.mean([decoded(i, paths).mean((0, 1)) for i in some], axis=0)
 
 
-TRAIN, EVALUATE = Train(), Evaluate()
+TRAIN, LARGE, EVALUATE = Train(), Large(), Evaluate()
 CASES = [
     Case("photos, training", TRAIN.nbytes, TRAIN.rows, arms_of(TRAIN), prepare=data.make_photos),
+    Case("large photos, training", LARGE.nbytes, LARGE.rows, arms_of(LARGE), prepare=data.make_large_photos),
     Case("photos, evaluation", EVALUATE.nbytes, EVALUATE.rows, arms_of(EVALUATE), prepare=data.make_photos),
 ]
 

@@ -156,16 +156,13 @@ def _scan(
 def _scanning() -> Iterator[None]:
     """Find every bad sample anew, and leave no ledger behind; decode all of each JPEG, though a part may be wanted."""
     with tempfile.TemporaryDirectory(prefix="loader-service-check-") as folder:
-        changed = {"XDG_STATE_HOME": folder, WHOLE: "1"}  # the daemon inherits it
-        before = {name: os.environ.get(name) for name in changed}
-        os.environ.update(changed)
+        before = dict(os.environ)
+        os.environ |= {"XDG_STATE_HOME": folder, WHOLE: "1"}  # the daemon inherits it
         try:
             yield
         finally:
-            for name, value in before.items():
-                del os.environ[name]
-                if value is not None:
-                    os.environ[name] = value
+            os.environ.clear()
+            os.environ |= before
 
 
 # -- what was found -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ import loader_client
 from loader_client import ConfigError, DatasetError
 from loader_service import Dataset
 from loader_service.dataset.catalog import named_datasets
+from tests.dataset.jpegs import jpeg
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest
 
 CONFIG = """
@@ -134,6 +136,27 @@ def broken():
     assert [bad["reason"] for bad in told["sequence"]["bad"]] == ["ValueError: batch 1 is rotten"]
     assert (told["live"]["samples"], told["live"]["bad"]) == (4, [])
     assert "the disk is gone" in told["broken"]["error"]
+
+
+def test_check_of_every_row_finds_damage_below_the_part_that_a_crop_shows(tmp_path):
+    """A crop decodes only what it shows: see docs/bad-samples.md."""
+    (tmp_path / "pictures" / "a").mkdir(parents=True)
+    encoded = bytearray(jpeg("4:2:0", 203, 330))
+    encoded[-400:-2] = bytes(398)
+    for name, content in {"sound": jpeg("4:2:0", 203, 330), "damaged": bytes(encoded)}.items():
+        (tmp_path / "pictures" / "a" / f"{name}.jpg").write_bytes(content)
+    (tmp_path / "service.toml").write_text(
+        """
+        [datasets.tops]
+        source = { kind = "image_folder", path = "pictures" }
+        transforms = [{ kind = "center_crop", height = 8, width = 8 }]
+        batch = { size = 2 }
+        """
+    )
+
+    done = command("check", "--all", str(tmp_path / "service.toml"), "--json")
+
+    assert [Path(bad["file"]).name for bad in json.loads(done.stdout)["tops"]["bad"]] == ["damaged.jpg"]
 
 
 def test_check_fails_with_the_dataset_that_is_not_sound(config):
