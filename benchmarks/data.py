@@ -3,6 +3,7 @@
     volumes/ID.npy, volumes.npy     4,096 of 32 x 32 x 32 x 1 float32; the first number of each is its own number
     photos/CLASS/NUMBER.jpg         2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten classes
     arrays.npy                      20,000 of 64 x 64 x 3 uint8
+    numbers-COUNT.npy               the int64 numbers from 0 on, in case that scaling.py asks for them
     table.npy                       1,000,000 rows of 32 float32; the first number of each is its own number
 
 Photos are cut out of the pictures that scikit-image and scikit-learn bring along, at random places and scales,
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,15 @@ def make_arrays() -> None:
 
 def make_table() -> None:
     _once(FOLDER / "table.npy", _write_table)
+
+
+def numbers(count: int) -> Path:
+    return FOLDER / f"numbers-{count}.npy"
+
+
+def make_numbers(counts: Iterable[int]) -> None:
+    for count in counts:
+        _once(numbers(count), lambda path, count=count: np.save(path, np.arange(count)))  # type: ignore[misc]
 
 
 def _once(made: Path, write: Callable[[Path], None]) -> None:

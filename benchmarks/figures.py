@@ -57,6 +57,11 @@ def read_lines(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
+def read_all(paths: Iterable[Path]) -> list[Line]:
+    """Return the lines of cases; benchmarks that have none, such as resume.py, tell their figures otherwise."""
+    return [line for path in paths for line in read_lines(path) if "case" in line]
+
+
 def cases_of(lines: Iterable[Line]) -> list[Case]:
     """Group lines by case and arm; cases in the order they came, and ours first among its arms."""
     grouped: dict[tuple[str, str], dict[str, list[Line]]] = {}
@@ -76,6 +81,10 @@ def is_ours(name: str) -> bool:
     return name.startswith("loader-service")
 
 
+def is_peer(name: str) -> bool:
+    return not is_ours(name) and not needs_no_loader(name)
+
+
 def needs_no_loader(name: str) -> bool:
     """Return whether an arm is the bare machine, or has nothing to load: no choice that a user has."""
     return name.startswith(("floor", "ceiling", "one process", "in memory", "no hand-over"))
@@ -84,7 +93,7 @@ def needs_no_loader(name: str) -> bool:
 def cells(case: Case, arm: Arm) -> list[str]:
     """Return a row of a table: rate and spread, and what HEADINGS says."""
     spread = f" ({min(arm.rates):,.0f}..{max(arm.rates):,.0f})" if len(arm.rates) > 1 else ""
-    nbytes = median(line["batches"] * line["nbytes"] / line["seconds"] for line in arm.lines)
+    nbytes = median(line["samples"] * line["nbytes"] / line["rows"] / line["seconds"] for line in arm.lines)
     gap, longest = arm.median(lambda line: line.get("gap_ms")), arm.median(lambda line: line.get("longest_gap_ms"))
     return [
         f"{arm.rate:,.0f}{spread}",

@@ -81,7 +81,7 @@ CASES = [
         "python",
         WORK.nbytes,
         WORK.rows,
-        [arm for arm in arms_of(WORK) if "DALI" not in arm.name],  # it runs no Python in its threads
+        arms_of(WORK),
     )
 ]
 
