@@ -43,7 +43,10 @@ class Arm:
 
     @property
     def is_here(self) -> bool:
-        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+        try:
+            return self.needs is None or importlib.util.find_spec(self.needs) is not None
+        except ModuleNotFoundError:  # not even the package that the module is in
+            return False
 
 
 @dataclass(frozen=True)

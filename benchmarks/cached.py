@@ -171,7 +171,7 @@ PACKED = [
     Arm("floor: 2 bare processes, nobody reads", bare.floor(PACK)),
 ]
 CASES = [
-    Case("photos, kept", WORK.nbytes, WORK.rows, ARMS, prepare=data.make_photos),
+    Case("photos, kept", WORK.nbytes, WORK.rows, ARMS, prepare=data.make_photos, short=False),
     Case("photos, first epoch", WORK.nbytes, WORK.rows, FIRST, prepare=data.make_photos, short=False),
     Case("volumes, packed", PACK.nbytes, PACK.rows, PACKED, prepare=data.make_volumes),
 ]

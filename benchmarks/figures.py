@@ -35,6 +35,11 @@ class Arm:
     def rate(self) -> float:
         return median(self.rates)
 
+    @property
+    def cpu_microseconds(self) -> float:
+        """Of all processes together, a sample or a batch."""
+        return median(line["cpu_seconds"] / line[self.unit] * 1e6 for line in self.lines)
+
     def median(self, value: Callable[[Line], float | None]) -> float | None:
         values = [found for found in map(value, self.lines) if found is not None]
         return median(values) if values else None
@@ -51,6 +56,10 @@ class Case:
     def ratio(self, arm: Arm) -> float:
         """Return how many times faster ours is."""
         return self.arms[0].rate / arm.rate
+
+    def best_peer(self) -> Arm | None:
+        """Return the fastest of what a user can choose instead."""
+        return max((arm for arm in self.arms if is_peer(arm.name)), key=lambda arm: arm.rate, default=None)
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -90,6 +99,14 @@ def needs_no_loader(name: str) -> bool:
     return name.startswith(("floor", "ceiling", "one process", "in memory", "no hand-over"))
 
 
+def repeats_of(arms: list[Arm]) -> str:
+    """Return in words how often arms were measured."""
+    least, most = min(len(arm.lines) for arm in arms), max(len(arm.lines) for arm in arms)
+    if most == 1:
+        return "One repeat"
+    return f"{least} repeats" if least == most else f"{least} to {most} repeats"
+
+
 def cells(case: Case, arm: Arm) -> list[str]:
     """Return a row of a table: rate and spread, and what HEADINGS says."""
     spread = f" ({min(arm.rates):,.0f}..{max(arm.rates):,.0f})" if len(arm.rates) > 1 else ""
@@ -98,7 +115,7 @@ def cells(case: Case, arm: Arm) -> list[str]:
     return [
         f"{arm.rate:,.0f}{spread}",
         f"{nbytes / 1e9:,.2f}",
-        f"{arm.median(lambda line: line['cpu_seconds'] / line[arm.unit] * 1000):,.3g}",
+        f"{arm.cpu_microseconds / 1000:,.3g}",
         f"{arm.median(lambda line: line['pss_mib']):,.0f}",
         f"{arm.median(lambda line: line['first_batch_seconds']):.1f}",
         "" if gap is None or longest is None else f"{max(0, gap):,.1f} ({max(0, longest):,.1f})",

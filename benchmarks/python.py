@@ -39,6 +39,7 @@ class Python(Work):
     rows = 16
     x = ((WIDTH,), np.float32)
     y = ((), np.int64)
+    in_python = True
 
     def dataset(self) -> Any:
         from loader_service import Dataset

@@ -31,6 +31,7 @@ class Work:
     prefetch = 10  # batches ahead, for all: it is Keras' own default
     shuffled = True
     random = False  # whether the work draws random numbers
+    in_python = False  # whether it is a user's Python function, which tf.data calls as such
     gathers = False  # whether a whole batch is read by one gather: then those who can are given ids of batches
 
     @property

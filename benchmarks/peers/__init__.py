@@ -57,7 +57,7 @@ LOADERS = {
     "PyTorch DataLoader, 2 workers": loader("torch", torch_loader, short=True),
     "Grain, 2 threads": loader("grain", grain_loader, processes=False),
     "Grain, 2 processes": loader("grain", grain_loader, processes=True),
-    "NVIDIA DALI on the CPU, 2 threads": loader("nvidia", dali, short=True),
+    "NVIDIA DALI on the CPU, 2 threads": loader("nvidia.dali", dali, short=True),
     "SPDL, 2 threads": loader("spdl", spdl_loader, process=False),
     "SPDL, 2 threads in a process": loader("spdl", spdl_loader, process=True),
     "tensorpack, 2 processes": loader("tensorpack", tensorpack_loader),

@@ -8,8 +8,10 @@ that batches are views. A new execution for every epoch is what it offers for on
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from itertools import chain, count
 from typing import Any
@@ -29,9 +31,6 @@ def does(work: Work) -> bool:
 
 @contextlib.contextmanager
 def running(work: Work) -> Iterator[Any]:
-    import logging
-    import os
-
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DATA_DISABLE_PROGRESS_BARS="1")
     import ray
 
@@ -53,7 +52,7 @@ def make(block: dict[str, Any], work: Work) -> dict[str, Any]:
     return {"x": x, "y": y}
 
 
-def epoch(data: Any, work: Work, number: int) -> Iterator[Batch]:
+def epoch(data: Any, work: Work, number: int) -> Generator[Batch, None, None]:
     ids = work.order(7, number)
     size = BLOCK * work.rows
     blocks = data.from_numpy(np.split(ids, range(size, work.samples, size)))
@@ -65,7 +64,8 @@ def epoch(data: Any, work: Work, number: int) -> Iterator[Batch]:
 def epochs(work: Work) -> Epochs:
     with running(work) as data:
         for number in count():
-            yield epoch(data, work, number)
+            with contextlib.closing(epoch(data, work, number)) as batches:  # before Ray is shut down
+                yield batches
 
 
 @contextlib.contextmanager

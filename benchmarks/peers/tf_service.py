@@ -20,6 +20,10 @@ from benchmarks.work import Work
 PATIENCE = 30.0  # seconds for a server to start
 
 
+def does(work: Work) -> bool:
+    return tf_data.does(work) and not work.in_python  # a graph alone goes to the server
+
+
 def dispatcher(told: Connection) -> None:
     import tensorflow as tf
 
@@ -64,9 +68,6 @@ def dataset(work: Work) -> Iterator[Any]:
         batches = tf_data.dataset(work, endless=True)
         batches = batches.apply(tf.data.experimental.service.distribute(**how, compression=None))
         yield batches.prefetch(work.prefetch)
-
-
-does = tf_data.does
 
 
 def epochs(work: Work) -> Epochs:
