@@ -71,6 +71,18 @@ def read_all(paths: Iterable[Path]) -> list[Line]:
     return [line for path in paths for line in read_lines(path) if "case" in line]
 
 
+def read_measures(paths: Iterable[Path]) -> list[Line]:
+    """Return the lines of footprint.py."""
+    return [line for path in paths for line in read_lines(path) if "measure" in line]
+
+
+def measure_cells(line: Line) -> list[str]:
+    """Return a row of footprint's table: what, how much, and how much it may be."""
+    begun = f" ({line['first']:.1f} at first, {line['minutes']:g} minutes before)" if "first" in line else ""
+    name = ", ".join(filter(None, (line["measure"], line.get("of"))))
+    return [name, f"{line['value']:.1f}{begun}", f"{line['at_most']:.0f}"]
+
+
 def cases_of(lines: Iterable[Line]) -> list[Case]:
     """Group lines by case and arm; cases in the order they came, and ours first among its arms."""
     grouped: dict[tuple[str, str], dict[str, list[Line]]] = {}

@@ -29,6 +29,7 @@ from rich.table import Table
 
 import loader_client
 from benchmarks import data, table
+from benchmarks.figures import measure_cells
 from benchmarks.harness import begin
 from benchmarks.photos import SIZE, TRAIN
 from benchmarks.sharing import cpu_of
@@ -136,7 +137,7 @@ def ends(readings: list[float]) -> tuple[float, float]:
 def measure(seconds: float, minutes: float, told: Callable[[float, float], None]) -> Iterator[dict[str, Any]]:
     """Yield what was found, one after the other."""
     first, last = ends(memory(60 * minutes or seconds, told))
-    yield {"measure": MEMORY, "value": last, "first": first}
+    yield {"measure": MEMORY, "value": last, "first": first, "minutes": round(minutes or seconds / 60, 2)}
     photos = Spent(TRAIN.dataset(), seconds, TRAIN.prefetch)
     row_seconds = photos.workers / photos.batches / TRAIN.rows
     waits = Spent(Dataset.from_python(Waits(row_seconds)).shuffle(seed=7).batch(TRAIN.rows), seconds)
@@ -165,9 +166,8 @@ def main() -> None:
     for heading in ("found", "at most"):
         found.add_column(heading, justify="right")
     for line in measure(asked.seconds, asked.minutes, told):
-        begun = f" ({line['first']:.1f} at first)" if "first" in line else ""
-        name = ", ".join(filter(None, (line["measure"], line.get("of"))))
-        found.add_row(name, f"{line['value']:.1f}{begun}", f"{BARS[line['measure']]:.0f}")
+        line |= {"at_most": BARS[line["measure"]]}
+        found.add_row(*measure_cells(line))
         if asked.json:
             with asked.json.open("a") as file:
                 file.write(json.dumps({"benchmark": "benchmarks.footprint", **line, **machine}) + "\n")

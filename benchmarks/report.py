@@ -16,7 +16,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import HEADINGS, Case, Line, cases_of, cells, is_ours, read_all, repeats_of
+from benchmarks.figures import (
+    HEADINGS,
+    Case,
+    Line,
+    cases_of,
+    cells,
+    is_ours,
+    measure_cells,
+    read_all,
+    read_measures,
+    repeats_of,
+)
 from benchmarks.harness import PACKAGES
 from benchmarks.readme import with_figures
 
@@ -67,7 +78,7 @@ process that reads. `ceiling` is Keras with a batch that is ready.
 |---|---|
 {setting}
 
-Not shown: a cold disk, a GPU, more than two cores, other machines. Figures of different machines, or of different
+Not shown: a cold disk, a GPU, more than {cores} cores, other machines. Figures of different machines, or of different
 days, do not compare; ratios within one table do.
 """
 
@@ -95,7 +106,7 @@ def main() -> int:
     draw([case for case in cases if case.benchmark != SCALING], picture)
     if any(case.benchmark == SCALING for case in cases):
         draw_scaling([case for case in cases if case.benchmark == SCALING], of_scaling)
-    asked.page.write_text(page_of(new, picture.name, of_scaling.name))
+    asked.page.write_text(page_of(new, picture.name, of_scaling.name, read_measures(asked.new)))
     asked.readme.write_text(with_figures(asked.readme.read_text(), new))
     print(f"wrote {asked.page}, its pictures, and the table in {asked.readme}", file=sys.stderr)
     return 0
@@ -133,8 +144,8 @@ def ratios(cases: list[Case]) -> Iterator[tuple[tuple[str, str, str], float]]:
 # -- the page ------------------------------------------------------------------------------------------------------
 
 
-def page_of(lines: list[Line], picture: str, of_scaling: str) -> str:
-    """Return the page; `picture` and `of_scaling` are the names of its pictures."""
+def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Line]) -> str:
+    """Return the page; `picture` and `of_scaling` are names of its pictures, `measures` the lines of footprint.py."""
     cases = cases_of(lines)
     parts = [
         OPENING,
@@ -147,7 +158,7 @@ def page_of(lines: list[Line], picture: str, of_scaling: str) -> str:
         parts.append(f"## {benchmark.partition('.')[2].capitalize()}\n\n**{question}**\n\n{text}\n")
         parts += [f"![What grows with what]({of_scaling})\n"] if benchmark == SCALING else []
         parts += [section(case) for case in cases if case.benchmark == benchmark]
-    return "\n".join([*parts, method(lines)])
+    return "\n".join([*parts, *footprint(measures), method(lines)])
 
 
 def words_of(benchmark: str) -> tuple[str, str]:
@@ -169,6 +180,31 @@ def summary(cases: list[Case]) -> str:
             behind += [f"{case.name} ({best.name})"] if case.ratio(best) < 1 else []
     told = f"Where we lose to a peer: {'; '.join(behind)}.\n" if behind else "No peer is ahead of ours here.\n"
     return "\n".join([*rows, "", told, NO_LOADER])
+
+
+def footprint(measures: list[Line]) -> list[str]:
+    """Return a section of what the service itself takes, where it was measured."""
+    if not measures:
+        return []
+    question, text = words_of("benchmarks.footprint")
+    rows = [f"| {' | '.join(measure_cells(line))} |" for line in measures]
+    method = f"```text\n{text}\n```"
+    return [
+        "\n".join(
+            [
+                "## Footprint",
+                "",
+                f"**{question}**",
+                "",
+                method,
+                "",
+                "| | found | at most |",
+                "|---|---:|---:|",
+                *rows,
+                "",
+            ]
+        )
+    ]
 
 
 def section(case: Case) -> str:
@@ -204,6 +240,7 @@ def method(lines: list[Line]) -> str:
         repeats=repeats_of(arms),
         seconds=f"{min(line['seconds'] for line in lines):.0f} s",
         command="\n".join(commands),
+        cores=first.get("cores", "so many"),
         setting="\n".join(told),
     )
 

@@ -56,7 +56,7 @@ def test_a_table_shows_medians_spreads_and_how_many_times_faster_ours_is():
 
 
 def test_the_page_names_those_who_are_faster_than_ours():
-    page = page_of([line(OURS, 6400), line(PEER, 3200), line(FLOOR, 12800)], *PICTURES)
+    page = page_of([line(OURS, 6400), line(PEER, 3200), line(FLOOR, 12800)], *PICTURES, [])
 
     assert "Faster than ours: floor: 2 bare processes, 2 times." in page
     assert f"| volumes | 6,400 samples/s | {PEER}: 3,200 | 2 x |" in page
@@ -64,13 +64,13 @@ def test_the_page_names_those_who_are_faster_than_ours():
 
 
 def test_the_page_says_up_front_where_a_peer_is_ahead():
-    page = page_of([line(OURS, 3200), line(PEER, 6400)], *PICTURES)
+    page = page_of([line(OURS, 3200), line(PEER, 6400)], *PICTURES, [])
 
     assert f"Where we lose to a peer: volumes ({PEER})." in page
 
 
 def test_the_page_says_when_on_what_with_which_versions_and_how_it_was_measured():
-    page = page_of([line(OURS, 6400), line(PEER, 3200)], *PICTURES)
+    page = page_of([line(OURS, 6400), line(PEER, 3200)], *PICTURES, [])
 
     assert "One repeat of 3 s timed" in page
     for told in ("| date | 2026-01-02 |", "| CPU | A processor |", "| numpy | 2.0.0 |", "```text\npython -m this\n```"):
@@ -78,8 +78,8 @@ def test_the_page_says_when_on_what_with_which_versions_and_how_it_was_measured(
 
 
 def test_the_page_says_whether_the_machine_was_left_alone():
-    quiet = page_of([line(OURS, 6400), line(PEER, 3200)], *PICTURES)
-    disturbed = page_of([line(OURS, 6400), line(PEER, 3200, others_cores=1.5)], *PICTURES)
+    quiet = page_of([line(OURS, 6400), line(PEER, 3200)], *PICTURES, [])
+    disturbed = page_of([line(OURS, 6400), line(PEER, 3200, others_cores=1.5)], *PICTURES, [])
 
     assert "The machine was left alone: others kept 0.02 cores busy" in quiet
     assert "**The machine was not left alone, and these figures are far off: others kept 0.76 cores busy" in disturbed
@@ -129,6 +129,16 @@ def test_the_readme_gets_a_table_between_its_markers_and_keeps_all_else():
     assert "*Where we lose:* nowhere in this table." in readme
     assert "on 2026-01-02, with A processor, 2 cores" in readme
     assert "old figures" not in readme and "headline" not in readme
+
+
+def test_the_page_tells_what_the_service_itself_takes():
+    memory = {"measure": "memory, MiB", "value": 96.3, "first": 97.6, "minutes": 60, "at_most": 200.0}
+    trainer = {"measure": "thread, us", "of": "photos", "value": 44.7, "at_most": 100.0}
+
+    page = page_of([line(OURS, 6400), line(PEER, 3200)], *PICTURES, [memory, trainer])
+
+    assert "| memory, MiB | 96.3 (97.6 at first, 60 minutes before) | 200 |" in page
+    assert "| thread, us, photos | 44.7 | 100 |" in page
 
 
 def test_the_readme_says_where_ours_is_behind():
