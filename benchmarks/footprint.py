@@ -89,11 +89,7 @@ def processes() -> list[psutil.Process]:
 
 
 def beside_the_slots(pid: int) -> float:
-    """Return the MiB of a process's PSS that are not the arena's; 0 if it has just ended.
-
-    Raises:
-        ValueError: If the kernel tells in other words than we know.
-    """
+    """Return the MiB of a process's PSS that are not the arena's; 0 if it has just ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
     except OSError:

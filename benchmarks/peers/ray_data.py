@@ -11,9 +11,9 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from functools import partial
-from itertools import chain, count
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,7 @@ def running(work: Work) -> Iterator[Any]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = not work.shuffled
-        try:
-            yield ray.data
-        finally:
-            ray.shutdown()
+        yield ray.data  # and no shutdown, which aborts where a thread of Keras still reads: Ray ends with this process
 
 
 def make(block: dict[str, Any], work: Work) -> dict[str, Any]:
@@ -52,7 +49,7 @@ def make(block: dict[str, Any], work: Work) -> dict[str, Any]:
     return {"x": x, "y": y}
 
 
-def epoch(data: Any, work: Work, number: int) -> Generator[Batch, None, None]:
+def epoch(data: Any, work: Work, number: int) -> Iterator[Batch]:
     ids = work.order(7, number)
     size = BLOCK * work.rows
     blocks = data.from_numpy(np.split(ids, range(size, work.samples, size)))
@@ -64,11 +61,10 @@ def epoch(data: Any, work: Work, number: int) -> Generator[Batch, None, None]:
 def epochs(work: Work) -> Epochs:
     with running(work) as data:
         for number in count():
-            with contextlib.closing(epoch(data, work, number)) as batches:  # before Ray is shut down
-                yield batches
+            yield epoch(data, work, number)
 
 
 @contextlib.contextmanager
 def fit_data(work: Work) -> Iterator[tuple[Any, int]]:
     with running(work) as data:
-        yield chain.from_iterable(epoch(data, work, number) for number in count()), -(-work.samples // work.rows)
+        yield (batch for number in count() for batch in epoch(data, work, number)), -(-work.samples // work.rows)

@@ -2,8 +2,8 @@
 
 Its best: a source that goes on from epoch to epoch (`continuous`), and whole batches made in one stage; single samples,
 aggregated and stacked in further stages, took twice as long. The process of its own hands batches over in SPDL's ring
-of shared memory: faster than threads beside the reader where Python runs for each sample, slower for gathers. SPDL's
-decoder wants an installed FFmpeg and has no random crop: photos are decoded by the same libjpeg-turbo as ours.
+of shared memory, which beats its queue. Which of the two ways is faster differs from work to work. SPDL's decoder wants
+an installed FFmpeg and has no random crop: photos are decoded by the same libjpeg-turbo as ours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -65,4 +65,4 @@ def epochs(work: Work, *, process: bool) -> Epochs:
 @contextlib.contextmanager
 def fit_data(work: Work, *, process: bool) -> Iterator[tuple[Any, int]]:
     with pipeline(work, process=process) as batches:
-        yield chain.from_iterable(repeat(batches)), len(work.batches_of_ids(0))
+        yield (batch for epoch in repeat(batches) for batch in epoch), len(work.batches_of_ids(0))
