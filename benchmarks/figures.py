@@ -13,6 +13,7 @@ from rich.table import Table
 
 Line = dict[str, Any]
 HEADINGS = ("GB/s", "CPU s per 1,000", "PSS MiB", "first batch s", "gap ms (longest)", "ours is")
+OWN_FILE = "a file of its own"  # how an arm's name ends that has written all samples anew, before it is timed
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Case:
         return self.arms[0].rate / arm.rate
 
     def best_peer(self) -> Arm | None:
-        """Return the fastest of what a user can choose instead."""
-        return max((arm for arm in self.arms if is_peer(arm.name)), key=lambda arm: arm.rate, default=None)
+        """Return the fastest of what a user can choose instead, for the files that are there."""
+        peers = (arm for arm in self.arms if is_peer(arm.name) and not arm.name.endswith(OWN_FILE))
+        return max(peers, key=lambda arm: arm.rate, default=None)
 
 
 def read_lines(path: Path) -> list[Line]:

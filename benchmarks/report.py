@@ -44,6 +44,9 @@ This page is written by a program, and so are its figures: `make bench-all` meas
 """
 
 NO_LOADER = """\
+FFCV reads a file of its own, which it has written before, with the samples as it wants them: it is in the tables below,
+and not in this one, but for the cases in which ours are packed or kept, too.
+
 Where we must lose: to whoever needs no loader, because the data is in memory or in one mapped file, and the work is
 next to nothing. Those arms are grey in the picture, and so are the bare processes that nobody reads: they say how far
 anybody can get. The sentence under each table names all that are faster than ours.

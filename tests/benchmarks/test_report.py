@@ -141,6 +141,14 @@ def test_the_page_tells_what_the_service_itself_takes():
     assert "| thread, us, photos | 44.7 | 100 |" in page
 
 
+def test_who_reads_files_of_its_own_is_in_the_table_and_not_the_best_peer():
+    (case,) = cases_of([line(OURS, 6400), line(PEER, 3200), line("FFCV, 2 threads, a file of its own", 12800)])
+
+    best = case.best_peer()
+
+    assert best is not None and best.name == PEER
+
+
 def test_the_readme_says_where_ours_is_behind():
     lines = [line(OURS, 3200), line(PEER, 6400), line("one process, in line", 12800)]
 
