@@ -173,7 +173,7 @@ PACKED = [
 CASES = [
     Case("photos, kept", WORK.nbytes, WORK.rows, ARMS, prepare=data.make_photos, short=False),
     Case("photos, first epoch", WORK.nbytes, WORK.rows, FIRST, prepare=data.make_photos, short=False),
-    Case("volumes, packed", PACK.nbytes, PACK.rows, PACKED, prepare=data.make_volumes),
+    Case("volumes, packed", PACK.nbytes, PACK.rows, PACKED, prepare=data.make_volumes, short=False),
 ]
 
 if __name__ == "__main__":

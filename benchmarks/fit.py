@@ -121,7 +121,7 @@ def case(name: str, of: Case, work: Work, network: Callable[[], Any]) -> Case:
     arms += [
         Arm(arm, fitting(work, fit_data, network), short=fit_data is ready_tf) for arm, fit_data in CEILINGS.items()
     ]
-    return Case(name, work.nbytes, work.rows, arms, prepare=of.prepare, short=work is not table.WORK)
+    return Case(name, work.nbytes, work.rows, arms, prepare=of.prepare, short=work is volumes.WORK)
 
 
 CASES = [
