@@ -50,14 +50,16 @@ fuzz-jpeg: install
 test-containers: install
 	$(BIN)/python -m tests.containers.run
 
-# Peers (gigabytes) go into an environment of their own. The short form takes minutes, the long one two hours.
+# Peers (gigabytes) go into an environment of their own. The short form takes minutes, the long one a night.
 bench: $(BENCH)/ready
-	$(BENCH)/bin/python -m benchmarks --seconds 0.5 --repeats 1 --longest 1
+	$(BENCH)/bin/python -m benchmarks --short --seconds 0.5 --repeats 1 --longest 1
 
 bench-all: $(BENCH)/ready
 	rm -f bench-all.jsonl
 	$(BENCH)/bin/python -m benchmarks --seconds 3 --repeats 5 --json bench-all.jsonl
+	$(BENCH)/bin/python -m benchmarks.footprint --json bench-all.jsonl
 	$(BENCH)/bin/python -m benchmarks.report bench-all.jsonl
+	$(BENCH)/bin/python -m benchmarks.check bench-all.jsonl
 
 $(BENCH)/ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)

@@ -4,10 +4,8 @@ from importlib import import_module
 
 from benchmarks.harness import run
 
-MODULES = [
-    f"benchmarks.{name}"
-    for name in ("volumes", "photos", "arrays", "table", "sequences", "python", "stragglers", "wrap", "fit", "handover")
-]
+NAMES = ("volumes", "photos", "normalized", "cached", "arrays", "table", "sequences", "python", "stragglers", "wrap")
+MODULES = [f"benchmarks.{name}" for name in (*NAMES, "fit", "handover", "scaling")]
 
 if __name__ == "__main__":
     cases = {module: import_module(module).CASES for module in MODULES}

@@ -38,10 +38,15 @@ class Arm:
     name: str
     drive: Drive
     needs: str | None = None
+    short: bool = True  # whether the short form of all benchmarks has it
+    at: int | None = None  # where the arms of a case differ by a number alone: how many workers, samples, rows, clients
 
     @property
     def is_here(self) -> bool:
-        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+        try:
+            return self.needs is None or importlib.util.find_spec(self.needs) is not None
+        except ModuleNotFoundError:  # not even the package that the module is in
+            return False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Case:
     unit: str = "samples"  # or "batches": what the tables count
     remarks: dict[str, Any] = field(default_factory=dict)  # what else a reader of the figures must know
     prepare: Callable[[], object] = lambda: None  # makes the data, unless it is there
+    short: bool = True  # whether the short form of all benchmarks has it
 
 
 class Sees(Protocol):
@@ -134,8 +140,8 @@ def processes(*targets: Callable[[], None]) -> Iterator[None]:
             process.join()
 
 
-def counting(prepare: Callable[[], Fill], rows: int) -> Drive:
-    """Drive two processes that make batches which nobody reads; see what they have counted, now and then.
+def counting(prepare: Callable[[], Fill], rows: int, workers: int = 2) -> Drive:
+    """Drive processes that make batches which nobody else reads; see what they have counted, now and then.
 
     `prepare` returns what each of them runs: it is told its number, and the counter to raise by one for each batch.
     """
@@ -143,7 +149,7 @@ def counting(prepare: Callable[[], Fill], rows: int) -> Drive:
     def drive(meter: Meter) -> None:
         meter.has_epochs = False
         fill = prepare()
-        counters = [fork.RawValue(c_longlong) for _ in range(2)]
+        counters = [fork.RawValue(c_longlong) for _ in range(workers)]
         seen = 0
         with processes(*(partial(fill, worker, counter) for worker, counter in enumerate(counters))):
             while not meter.over:

@@ -63,6 +63,15 @@ class Arrays(Work):
         x, y = fn.external_source(gathered(self), num_outputs=2, layout=["HWC", ""])
         return fn.flip(x, horizontal=fn.random.coin_flip()), y
 
+    def ffcv(self) -> tuple[Any, ...]:
+        from ffcv.fields import IntField, RGBImageField
+        from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+        from ffcv.transforms import RandomHorizontalFlip
+
+        fields = {"x": RGBImageField(write_mode="raw"), "y": IntField()}
+        pipelines = {"x": [SimpleRGBImageDecoder(), RandomHorizontalFlip()], "y": [IntDecoder()]}
+        return data.FOLDER / "arrays.beton", fields, lambda i: (mapped()[i], i), pipelines
+
     def identities(self, x: np.ndarray, y: np.ndarray) -> NDArray[np.int64]:
         return y
 

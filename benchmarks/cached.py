@@ -38,15 +38,13 @@ from benchmarks.arms import Arm, Case, Epochs, cut, reading
 from benchmarks.examiner import Examiner
 from benchmarks.harness import main
 from benchmarks.peers import OURS, bare, ffcv_loader, ours
-from benchmarks.photos import LABELS, SIZE, Train, decoded, random_box
-from benchmarks.volumes import HOT, Packed, packed
+from benchmarks.photos import SIZE, Train, decoded, ffcv_fields, random_box
 from benchmarks.volumes import LABELS as VOLUME_LABELS
+from benchmarks.volumes import Packed
 
 WORKERS = 2
 QUARTER = 2000 * 500 * 375 * 3 // 4  # bytes: of all pixels
 VOLUMES = data.FOLDER / "volumes.pack"
-BETON = data.FOLDER / "volumes.beton"  # FFCV's files are called so
-PIXELS = data.FOLDER / "photos.beton"
 
 
 @contextlib.contextmanager
@@ -79,6 +77,10 @@ class Kept(Train):
         )
         if rng.random() < 0.5:
             cv2.flip(x, 1, dst=x)
+
+    def ffcv(self) -> tuple[Any, ...]:
+        path, _, stored, pipelines = super().ffcv()
+        return path.with_name("photos.beton"), ffcv_fields("raw"), stored, pipelines
 
 
 @cache
@@ -135,18 +137,6 @@ def in_tensorflow(work: Kept) -> Epochs:
     yield from cut(batches.as_numpy_iterator(), work.samples // work.rows)
 
 
-def in_ffcv(work: Kept) -> Epochs:
-    from ffcv.fields import IntField, RGBImageField
-    from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
-    from ffcv.transforms import RandomHorizontalFlip
-
-    if not PIXELS.exists():
-        fields = {"x": RGBImageField(write_mode="raw"), "y": IntField()}
-        ffcv_loader.write(PIXELS, work, fields, lambda i: (pixels()[i], int(LABELS[i])))
-    crop = RandomResizedCropRGBImageDecoder((SIZE, SIZE), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
-    yield from ffcv_loader.epochs(work, PIXELS, {"x": [crop, RandomHorizontalFlip()], "y": [IntDecoder()]})
-
-
 class FromPack(Packed):
     """Volumes, as `loader-service pack` has written them."""
 
@@ -159,24 +149,12 @@ class FromPack(Packed):
         return Dataset.from_pack(VOLUMES).one_hot("label", data.CLASSES).shuffle(seed=7).batch(self.rows)
 
 
-def volumes_in_ffcv(work: Packed) -> Epochs:
-    from ffcv.fields import NDArrayField
-    from ffcv.fields.decoders import NDArrayDecoder
-
-    if not BETON.exists():
-        fields = {
-            name: NDArrayField(np.dtype(dtype), shape) for name, (shape, dtype) in {"x": work.x, "y": work.y}.items()
-        }
-        ffcv_loader.write(BETON, work, fields, lambda i: (packed()[i], HOT[VOLUME_LABELS[i]]))
-    yield from ffcv_loader.epochs(work, BETON, {"x": [NDArrayDecoder()], "y": [NDArrayDecoder()]})
-
-
 WORK = Kept()
 ARMS = [
     Arm(f"{OURS}, kept", reading(partial(kept, WORK), Examiner(WORK))),
     Arm(f"{OURS}, decoded each time", reading(partial(ours.epochs, WORK), Examiner(WORK))),
     Arm(f"{OURS}, a quarter kept", reading(partial(kept, WORK, QUARTER), Examiner(WORK))),
-    Arm("FFCV, raw pixels, 2 threads", reading(partial(in_ffcv, WORK), Examiner(WORK)), "ffcv"),
+    Arm("FFCV, raw pixels, 2 threads", reading(partial(ffcv_loader.epochs, WORK), Examiner(WORK)), "ffcv", short=False),
     Arm("tf.data, cache() in memory", reading(partial(in_tensorflow, WORK), Examiner(WORK)), "tensorflow"),
     Arm("one process, pixels in a list", reading(partial(bare.in_line, WORK), Examiner(WORK))),
 ]
@@ -188,14 +166,14 @@ PACK = FromPack()
 PACKED = [
     Arm(f"{OURS}, from a pack", reading(partial(ours.epochs, PACK), Examiner(PACK))),
     Arm(f"{OURS}, from one mapped array", reading(partial(ours.epochs, Packed()), Examiner(PACK))),
-    Arm("FFCV, 2 threads", reading(partial(volumes_in_ffcv, PACK), Examiner(PACK)), "ffcv"),
+    Arm("FFCV, 2 threads", reading(partial(ffcv_loader.epochs, PACK), Examiner(PACK)), "ffcv", short=False),
     Arm("one process, one mapped array, in line", reading(partial(bare.in_line, PACK), Examiner(PACK))),
     Arm("floor: 2 bare processes, nobody reads", bare.floor(PACK)),
 ]
 CASES = [
-    Case("photos, kept", WORK.nbytes, WORK.rows, ARMS, prepare=data.make_photos),
-    Case("photos, first epoch", WORK.nbytes, WORK.rows, FIRST, prepare=data.make_photos),
-    Case("volumes, packed", PACK.nbytes, PACK.rows, PACKED, prepare=data.make_volumes),
+    Case("photos, kept", WORK.nbytes, WORK.rows, ARMS, prepare=data.make_photos, short=False),
+    Case("photos, first epoch", WORK.nbytes, WORK.rows, FIRST, prepare=data.make_photos, short=False),
+    Case("volumes, packed", PACK.nbytes, PACK.rows, PACKED, prepare=data.make_volumes, short=False),
 ]
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     photos/CLASS/NUMBER.jpg         2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten classes
     large-photos/CLASS/NUMBER.jpg   300 JPEGs of 4,000 x 3,000, 2 MB, in ten classes: 60 files with five names each
     arrays.npy                      20,000 of 64 x 64 x 3 uint8
+    numbers-COUNT.npy               the int64 numbers from 0 on, in case that scaling.py asks for them
     table.npy                       1,000,000 rows of 32 float32; the first number of each is its own number
 
 Photos are cut out of the pictures that scikit-image and scikit-learn bring along, at random places and scales,
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,15 @@ def make_arrays() -> None:
 
 def make_table() -> None:
     _once(FOLDER / "table.npy", _write_table)
+
+
+def numbers(count: int) -> Path:
+    return FOLDER / f"numbers-{count}.npy"
+
+
+def make_numbers(counts: Iterable[int]) -> None:
+    for count in counts:
+        _once(numbers(count), lambda path, count=count: np.save(path, np.arange(count)))  # type: ignore[misc]
 
 
 def _once(made: Path, write: Callable[[Path], None]) -> None:

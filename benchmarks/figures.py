@@ -13,6 +13,7 @@ from rich.table import Table
 
 Line = dict[str, Any]
 HEADINGS = ("GB/s", "CPU s per 1,000", "PSS MiB", "first batch s", "gap ms (longest)", "ours is")
+OWN_FILE = "a file of its own"  # how an arm's name ends that has written all samples anew, before it is timed
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Arm:
     def rate(self) -> float:
         return median(self.rates)
 
+    @property
+    def cpu_microseconds(self) -> float:
+        """Of all processes together, a sample or a batch."""
+        return median(line["cpu_seconds"] / line[self.unit] * 1e6 for line in self.lines)
+
     def median(self, value: Callable[[Line], float | None]) -> float | None:
         values = [found for found in map(value, self.lines) if found is not None]
         return median(values) if values else None
@@ -52,9 +58,31 @@ class Case:
         """Return how many times faster ours is."""
         return self.arms[0].rate / arm.rate
 
+    def best_peer(self) -> Arm | None:
+        """Return the fastest of what a user can choose instead, for the files that are there."""
+        peers = (arm for arm in self.arms if is_peer(arm.name) and not arm.name.endswith(OWN_FILE))
+        return max(peers, key=lambda arm: arm.rate, default=None)
+
 
 def read_lines(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def read_all(paths: Iterable[Path]) -> list[Line]:
+    """Return the lines of cases; benchmarks that have none, such as resume.py, tell their figures otherwise."""
+    return [line for path in paths for line in read_lines(path) if "case" in line]
+
+
+def read_measures(paths: Iterable[Path]) -> list[Line]:
+    """Return the lines of footprint.py."""
+    return [line for path in paths for line in read_lines(path) if "measure" in line]
+
+
+def measure_cells(line: Line) -> list[str]:
+    """Return a row of footprint's table: what, how much, and how much it may be."""
+    begun = f" ({line['first']:.1f} at first, {line['minutes']:g} minutes before)" if "first" in line else ""
+    name = ", ".join(filter(None, (line["measure"], line.get("of"))))
+    return [name, f"{line['value']:.1f}{begun}", f"{line['at_most']:.0f}"]
 
 
 def cases_of(lines: Iterable[Line]) -> list[Case]:
@@ -76,20 +104,32 @@ def is_ours(name: str) -> bool:
     return name.startswith("loader-service")
 
 
+def is_peer(name: str) -> bool:
+    return not is_ours(name) and not needs_no_loader(name)
+
+
 def needs_no_loader(name: str) -> bool:
     """Return whether an arm is the bare machine, or has nothing to load: no choice that a user has."""
     return name.startswith(("floor", "ceiling", "one process", "in memory", "no hand-over"))
 
 
+def repeats_of(arms: list[Arm]) -> str:
+    """Return in words how often arms were measured."""
+    least, most = min(len(arm.lines) for arm in arms), max(len(arm.lines) for arm in arms)
+    if most == 1:
+        return "One repeat"
+    return f"{least} repeats" if least == most else f"{least} to {most} repeats"
+
+
 def cells(case: Case, arm: Arm) -> list[str]:
     """Return a row of a table: rate and spread, and what HEADINGS says."""
     spread = f" ({min(arm.rates):,.0f}..{max(arm.rates):,.0f})" if len(arm.rates) > 1 else ""
-    nbytes = median(line["batches"] * line["nbytes"] / line["seconds"] for line in arm.lines)
+    nbytes = median(line["samples"] * line["nbytes"] / line["rows"] / line["seconds"] for line in arm.lines)
     gap, longest = arm.median(lambda line: line.get("gap_ms")), arm.median(lambda line: line.get("longest_gap_ms"))
     return [
         f"{arm.rate:,.0f}{spread}",
         f"{nbytes / 1e9:,.2f}",
-        f"{arm.median(lambda line: line['cpu_seconds'] / line[arm.unit] * 1000):,.3g}",
+        f"{arm.cpu_microseconds / 1000:,.3g}",
         f"{arm.median(lambda line: line['pss_mib']):,.0f}",
         f"{arm.median(lambda line: line['first_batch_seconds']):.1f}",
         "" if gap is None or longest is None else f"{max(0, gap):,.1f} ({max(0, longest):,.1f})",

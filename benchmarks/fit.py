@@ -21,7 +21,7 @@ from benchmarks import photos, table, volumes
 from benchmarks.arms import Arm, Case, Drive
 from benchmarks.harness import main
 from benchmarks.meter import Meter
-from benchmarks.peers import LOADERS
+from benchmarks.peers import loaders_of
 from benchmarks.work import Work
 
 FitData = Callable[[Work], contextlib.AbstractContextManager[tuple[Any, int | None]]]
@@ -114,9 +114,14 @@ CEILINGS: dict[str, FitData] = {
 
 
 def case(name: str, of: Case, work: Work, network: Callable[[], Any]) -> Case:
-    arms = [Arm(arm, fitting(work, loader.fit_data, network), loader.needs) for arm, loader in LOADERS.items()]
-    arms += [Arm(arm, fitting(work, fit_data, network)) for arm, fit_data in CEILINGS.items()]
-    return Case(name, work.nbytes, work.rows, arms, prepare=of.prepare)
+    arms = [
+        Arm(arm, fitting(work, loader.fit_data, network), loader.needs, loader.short)
+        for arm, loader in loaders_of(work).items()
+    ]
+    arms += [
+        Arm(arm, fitting(work, fit_data, network), short=fit_data is ready_tf) for arm, fit_data in CEILINGS.items()
+    ]
+    return Case(name, work.nbytes, work.rows, arms, prepare=of.prepare, short=work is volumes.WORK)
 
 
 CASES = [

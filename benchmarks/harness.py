@@ -58,6 +58,10 @@ PACKAGES = [
     "albumentations",
     "grain",
     "nvidia-dali-cuda120",
+    "spdl",
+    "tensorpack",
+    "ffcv",
+    "ray",
 ]
 
 
@@ -77,6 +81,7 @@ def run(command: str, description: str, benchmarks: dict[str, list[Case]]) -> in
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--longest", type=float, default=8.0, help="seconds for warm-up, waiting for an epoch to end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line for each arm and repeat")
+    parser.add_argument("--short", action="store_true", help="leave out cases and arms that say less, or start slowly")
     parser.add_argument("--only", default="", metavar="TEXT", help="arms whose name contains it; ours in any case")
     parser.add_argument("--case", default="", metavar="TEXT", help="cases whose name contains it")
     asked = parser.parse_args()
@@ -87,13 +92,18 @@ def run(command: str, description: str, benchmarks: dict[str, list[Case]]) -> in
     failed: list[str] = []
     for module, cases in benchmarks.items():
         for case in cases:
-            if asked.case in case.name:
-                arms = [arm for number, arm in enumerate(case.arms) if number == 0 or asked.only in arm.name]
+            if asked.case in case.name and (case.short or not asked.short):
                 case.prepare()
-                failed += compare(console, module, case, arms, asked, setting)
+                failed += compare(console, module, case, arms_asked_for(case, asked), asked, setting)
     for told in failed:
         console.print(f"failed: {told}", style="red", highlight=False, soft_wrap=True)
     return 1 if failed else 0
+
+
+def arms_asked_for(case: Case, asked: argparse.Namespace) -> list[Arm]:
+    """Return ours, and those that the command line does not leave out."""
+    ours, *others = case.arms
+    return [ours, *(arm for arm in others if asked.only in arm.name and (arm.short or not asked.short))]
 
 
 def compare(
@@ -116,6 +126,7 @@ def compare(
                     failed.append(str(error))
                     continue
             told = {"benchmark": module, "case": case.name, "arm": arm.name, "repeat": repeat, **found}
+            told |= {} if arm.at is None else {"at": arm.at}
             lines.append({**told, "unit": case.unit, "nbytes": case.nbytes, "rows": case.rows, **case.remarks})
             if asked.json:
                 with asked.json.open("a") as file:
@@ -180,6 +191,7 @@ def end_all(ran: subprocess.Popen[bytes]) -> None:
 def command_of(command: str, asked: argparse.Namespace) -> str:
     """Return the line that measures this again; not where its figures were written to."""
     told = f"python -m {command} --seconds {asked.seconds:g} --repeats {asked.repeats} --longest {asked.longest:g}"
+    told += " --short" if asked.short else ""
     chosen = [f" --{name} {shlex.quote(text)}" for name, text in (("case", asked.case), ("only", asked.only)) if text]
     return told + "".join(chosen)
 

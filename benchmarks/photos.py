@@ -112,6 +112,14 @@ class Train(Photos):
         x = fn.resize(part, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False)
         return fn.flip(x, horizontal=fn.random.coin_flip()), fn.cast(label, dtype=types.INT64)
 
+    def ffcv(self) -> tuple[Any, ...]:
+        from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
+        from ffcv.transforms import RandomHorizontalFlip
+
+        crop = RandomResizedCropRGBImageDecoder((SIZE, SIZE), scale=SCALE, ratio=RATIO)
+        pipelines = {"x": [crop, RandomHorizontalFlip()], "y": [IntDecoder()]}
+        return data.FOLDER / "photos-jpeg.beton", ffcv_fields("jpg"), stored, pipelines
+
     def examine(self, position: int, ids: NDArray[np.int64], x: np.ndarray, y: np.ndarray) -> None:
         off = np.abs(x.mean((0, 1, 2)) - usual_levels(self.paths))
         assert off.max() < 4 * TOLERANCE, f"red, green, blue are {off.round(1)} levels off what they are in all photos"
@@ -169,6 +177,17 @@ def decoded(i: int, paths: Sequence[str] = PATHS) -> np.ndarray:
 
     with open(paths[i], "rb", buffering=0) as file:
         return simplejpeg.decode_jpeg(file.read(), "RGB")
+
+
+def ffcv_fields(mode: str) -> dict[str, Any]:
+    """Return the fields that FFCV writes: raw pixels, or JPEGs, which it encodes anew."""
+    from ffcv.fields import IntField, RGBImageField
+
+    return {"x": RGBImageField(write_mode=mode, jpeg_quality=95), "y": IntField()}
+
+
+def stored(i: int) -> tuple[Any, ...]:
+    return decoded(i), int(LABELS[i])
 
 
 def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

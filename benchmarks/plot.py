@@ -1,4 +1,7 @@
-"""The picture on docs/performance.md: a panel for each case, a bar for each arm, its rate relative to ours."""
+"""The pictures on docs/performance.md: a panel for each case, a bar for each arm, its rate relative to ours.
+
+Of scaling, lines: how many times faster more workers are, beside as many bare processes; what a sample costs.
+"""
 
 from __future__ import annotations
 
@@ -53,3 +56,56 @@ def draw_case(case: Case, panel: Axes) -> None:
 def colour_of(arm: Arm) -> str:
     ours, peers, no_loader = COLOURS.values()
     return ours if is_ours(arm.name) else no_loader if needs_no_loader(arm.name) else peers
+
+
+# -- scaling -------------------------------------------------------------------------------------------------------
+
+
+def draw_scaling(cases: list[Case], path: Path) -> None:
+    """Write the picture: first those with bare processes beside ours, then those that tell what a sample costs."""
+    from matplotlib.figure import Figure
+
+    speedups: dict[str, list[Case]] = {}
+    costs = []
+    for case in cases:
+        if any(needs_no_loader(arm.name) for arm in case.arms):
+            speedups.setdefault(case.name.rpartition(",")[0], []).append(case)
+        else:
+            costs.append(case)
+    figure = Figure(figsize=(15, 3.6 * -(-(len(speedups) + len(costs)) // 3)), layout="constrained")
+    panels = iter(figure.subplots(-(-(len(speedups) + len(costs)) // 3), 3, squeeze=False).ravel())
+    for name, of_name in speedups.items():
+        draw_speedup(name, of_name, next(panels))
+    for case in costs:
+        draw_cost(case, next(panels))
+    for panel in panels:
+        panel.axis("off")
+    figure.savefig(path, dpi=100)
+
+
+def draw_speedup(name: str, cases: list[Case], panel: Axes) -> None:
+    """Draw how many times faster than one bare process so many are."""
+    ours, bare = [points_of([case.arms[0] for case in cases]), points_of([case.arms[-1] for case in cases])]
+    one = bare[0][1]
+    for label, points in (("bare processes", bare), ("ours", ours)):
+        colour = COLOURS["ours"] if label == "ours" else list(COLOURS.values())[2]
+        panel.plot(*zip(*((at, rate / one) for at, rate in points), strict=True), marker="o", color=colour, label=label)
+    panel.set_title(f"{name}: times one bare process", fontsize=11, loc="left")
+    panel.set_xlabel("workers")
+    panel.set_xticks([at for at, _ in ours])
+    panel.set_ylim(0)
+    panel.legend(frameon=False)
+
+
+def draw_cost(case: Case, panel: Axes) -> None:
+    """Draw the CPU of a sample."""
+    points = sorted((arm.lines[0]["at"], arm.cpu_microseconds) for arm in case.arms)
+    panel.plot(*zip(*points, strict=True), marker="o", color=COLOURS["ours"])
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_ylim(min(cost for _, cost in points) / 3, 3 * max(cost for _, cost in points))  # what is flat looks flat
+    panel.set_title(f"{case.name}: CPU microseconds a sample", fontsize=11, loc="left")
+
+
+def points_of(arms: list[Arm]) -> list[tuple[int, float]]:
+    return sorted((arm.lines[0]["at"], arm.rate) for arm in arms)

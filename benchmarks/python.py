@@ -39,6 +39,7 @@ class Python(Work):
     rows = 16
     x = ((WIDTH,), np.float32)
     y = ((), np.int64)
+    in_python = True
 
     def dataset(self) -> Any:
         from loader_service import Dataset
@@ -81,7 +82,7 @@ CASES = [
         "python",
         WORK.nbytes,
         WORK.rows,
-        [arm for arm in arms_of(WORK) if "DALI" not in arm.name],  # it runs no Python in its threads
+        arms_of(WORK),
     )
 ]
 

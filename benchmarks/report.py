@@ -1,9 +1,10 @@
-"""From JSON lines to docs/performance.md and its picture; or to a verdict on what has become slower.
+"""From JSON lines to docs/performance.md with its pictures, and to the README's table; or to what has become slower.
 
-    python -m benchmarks.report NEW.jsonl                      writes docs/performance.md and docs/performance.png
+    python -m benchmarks.report NEW.jsonl [MORE.jsonl ...]     writes them
     python -m benchmarks.report NEW.jsonl --against OLD.jsonl  exit status 1, if ours fell; 2, if nothing compares
 
 All of the page is made here: its figures from the lines, its words from the first words of each benchmark's file.
+What the README says of them is in readme.py.
 """
 
 from __future__ import annotations
@@ -15,10 +16,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import HEADINGS, Arm, Case, Line, cases_of, cells, is_ours, needs_no_loader, read_lines
+from benchmarks.figures import (
+    HEADINGS,
+    Case,
+    Line,
+    cases_of,
+    cells,
+    is_ours,
+    measure_cells,
+    read_all,
+    read_measures,
+    repeats_of,
+)
 from benchmarks.harness import PACKAGES
+from benchmarks.readme import with_figures
 
 ROOT = Path(__file__).parents[1]
+SCALING = "benchmarks.scaling"
 DISTURBED = 0.1  # cores
 TOLERANCE = 0.25  # part of a ratio that two quiet runs on one machine differ by, and no more
 
@@ -30,6 +44,9 @@ This page is written by a program, and so are its figures: `make bench-all` meas
 """
 
 NO_LOADER = """\
+FFCV reads a file of its own, which it has written before, with the samples as it wants them: it is in the tables below,
+and not in this one, but for the cases in which ours are packed or kept, too.
+
 Where we must lose: to whoever needs no loader, because the data is in memory or in one mapped file, and the work is
 next to nothing. Those arms are grey in the picture, and so are the bare processes that nobody reads: they say how far
 anybody can get. The sentence under each table names all that are faster than ours.
@@ -64,7 +81,7 @@ process that reads. `ceiling` is Keras with a batch that is ready.
 |---|---|
 {setting}
 
-Not shown: a cold disk, a GPU, more than two cores, other machines. Figures of different machines, or of different
+Not shown: a cold disk, a GPU, more than {cores} cores, other machines. Figures of different machines, or of different
 days, do not compare; ratios within one table do.
 """
 
@@ -72,21 +89,29 @@ days, do not compare; ratios within one table do.
 def main() -> int:
     """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.report", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("new", type=Path, metavar="NEW.jsonl")
+    parser.add_argument("new", type=Path, nargs="+", metavar="NEW.jsonl")
     parser.add_argument("--against", type=Path, metavar="OLD.jsonl", help="compare ratios to peers, and write no page")
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help="part that a ratio may fall by (%(default)s)"
     )
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="where to write")
+    parser.add_argument(
+        "--readme", type=Path, default=ROOT / "README.md", help="where its table stands, between markers"
+    )
     asked = parser.parse_args()
-    new = read_lines(asked.new)
+    new = read_all(asked.new)
     if asked.against:
-        return compare(cases_of(new), cases_of(read_lines(asked.against)), asked.tolerance)
-    from benchmarks.plot import draw
+        return compare(cases_of(new), cases_of(read_all([asked.against])), asked.tolerance)
+    from benchmarks.plot import draw, draw_scaling
 
-    draw(cases_of(new), asked.page.with_suffix(".png"))
-    asked.page.write_text(page_of(new, asked.page.with_suffix(".png").name))
-    print(f"wrote {asked.page} and {asked.page.with_suffix('.png').name}", file=sys.stderr)
+    cases = cases_of(new)
+    picture, of_scaling = asked.page.with_suffix(".png"), asked.page.with_name(f"{asked.page.stem}-scaling.png")
+    draw([case for case in cases if case.benchmark != SCALING], picture)
+    if any(case.benchmark == SCALING for case in cases):
+        draw_scaling([case for case in cases if case.benchmark == SCALING], of_scaling)
+    asked.page.write_text(page_of(new, picture.name, of_scaling.name, read_measures(asked.new)))
+    asked.readme.write_text(with_figures(asked.readme.read_text(), new))
+    print(f"wrote {asked.page}, its pictures, and the table in {asked.readme}", file=sys.stderr)
     return 0
 
 
@@ -122,8 +147,8 @@ def ratios(cases: list[Case]) -> Iterator[tuple[tuple[str, str, str], float]]:
 # -- the page ------------------------------------------------------------------------------------------------------
 
 
-def page_of(lines: list[Line], picture: str) -> str:
-    """Return the page."""
+def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Line]) -> str:
+    """Return the page; `picture` and `of_scaling` are names of its pictures, `measures` the lines of footprint.py."""
     cases = cases_of(lines)
     parts = [
         OPENING,
@@ -134,8 +159,9 @@ def page_of(lines: list[Line], picture: str) -> str:
     for benchmark in dict.fromkeys(case.benchmark for case in cases):
         question, text = words_of(benchmark)
         parts.append(f"## {benchmark.partition('.')[2].capitalize()}\n\n**{question}**\n\n{text}\n")
+        parts += [f"![What grows with what]({of_scaling})\n"] if benchmark == SCALING else []
         parts += [section(case) for case in cases if case.benchmark == benchmark]
-    return "\n".join([*parts, method(lines)])
+    return "\n".join([*parts, *footprint(measures), method(lines)])
 
 
 def words_of(benchmark: str) -> tuple[str, str]:
@@ -150,14 +176,38 @@ def summary(cases: list[Case]) -> str:
     rows = ["| | ours | the best of the peers | ours is |", "|---|---|---|---|"]
     behind = []
     for case in cases:
-        peers = [arm for arm in case.arms if not is_ours(arm.name) and not needs_no_loader(arm.name)]
-        if peers:
-            best, ours = max(peers, key=lambda arm: arm.rate), case.arms[0]
+        best, ours = case.best_peer(), case.arms[0]
+        if best:
             told = f"{case.name} | {ours.rate:,.0f} {ours.unit}/s | {best.name}: {best.rate:,.0f}"
             rows.append(f"| {told} | {case.ratio(best):.2g} x |")
             behind += [f"{case.name} ({best.name})"] if case.ratio(best) < 1 else []
     told = f"Where we lose to a peer: {'; '.join(behind)}.\n" if behind else "No peer is ahead of ours here.\n"
     return "\n".join([*rows, "", told, NO_LOADER])
+
+
+def footprint(measures: list[Line]) -> list[str]:
+    """Return a section of what the service itself takes, where it was measured."""
+    if not measures:
+        return []
+    question, text = words_of("benchmarks.footprint")
+    rows = [f"| {' | '.join(measure_cells(line))} |" for line in measures]
+    method = f"```text\n{text}\n```"
+    return [
+        "\n".join(
+            [
+                "## Footprint",
+                "",
+                f"**{question}**",
+                "",
+                method,
+                "",
+                "| | found | at most |",
+                "|---|---:|---:|",
+                *rows,
+                "",
+            ]
+        )
+    ]
 
 
 def section(case: Case) -> str:
@@ -172,6 +222,8 @@ def section(case: Case) -> str:
 
 def ahead(case: Case) -> str:
     """Return a sentence that names those who are faster than ours."""
+    if all(is_ours(arm.name) for arm in case.arms):
+        return "All of these are ours; the last column compares with the first row."
     faster = sorted((arm for arm in case.arms if not is_ours(arm.name) and case.ratio(arm) < 1), key=case.ratio)
     if not faster:
         return "Nobody here is faster than ours."
@@ -191,6 +243,7 @@ def method(lines: list[Line]) -> str:
         repeats=repeats_of(arms),
         seconds=f"{min(line['seconds'] for line in lines):.0f} s",
         command="\n".join(commands),
+        cores=first.get("cores", "so many"),
         setting="\n".join(told),
     )
 
@@ -204,14 +257,6 @@ def disturbance(lines: list[Line]) -> str:
     if median(others) > DISTURBED:
         return f"**The machine was not left alone, and these figures are far off: others {told}.**"
     return f"The machine was left alone: others {told}."
-
-
-def repeats_of(arms: list[Arm]) -> str:
-    """Return in words how often arms were measured."""
-    least, most = min(len(arm.lines) for arm in arms), max(len(arm.lines) for arm in arms)
-    if most == 1:
-        return "One repeat"
-    return f"{least} repeats" if least == most else f"{least} to {most} repeats"
 
 
 if __name__ == "__main__":

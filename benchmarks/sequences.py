@@ -1,10 +1,13 @@
-"""How fast are sequences of different lengths padded to the longest of their batch?
+"""How fast are sequences of different lengths padded to the longest of their batch: of any lengths, or of about one?
 
 20,000 sequences of 5 to 200 steps with 10 float32 features each, in memory as all steps one after the other; batches of
 64, shuffled. Every peer gets whole batches of ids, and one loop over slices that pads them, which is faster than rows
 one by one; tf.data gathers from a `RaggedTensor` and pads it with one operation, which beats its `padded_batch`.
 DALI is left out: it would only hand on what a Python loop has padded. Batches take less than a millisecond, so all
 who ask ahead do so for 64.
+
+Bucketed: batches have sequences of 5 to 50, 51 to 100, 101 to 150, or 151 to 200 steps, and come in random order. Who
+has no buckets of its own is given such batches of ids; Grain cannot be given any.
 
 Machine  2 cores Intel Xeon 2.8 GHz, 24 GiB, Linux 6.18, Python 3.11                                   2026-11-21
 Result   samples/s, median of 5 (smallest..largest)                                             ours is
@@ -38,6 +41,7 @@ from benchmarks.work import Ids, Work
 
 SAMPLES, FEATURES = 20_000, 10
 SHORTEST, LONGEST = 5, 200  # steps
+BOUNDARIES = (50, 100, 150, 200)  # the longest of each bucket
 
 
 class Sequences(Work):
@@ -47,6 +51,11 @@ class Sequences(Work):
     y = ((), np.int64)
     gathers = True
     prefetch = 64  # a batch takes less than a millisecond
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a batch of the longest."""
+        return self.rows * (LONGEST * FEATURES * 4 + 8)
 
     def dataset(self) -> Any:
         from loader_client import Ragged
@@ -89,6 +98,41 @@ class Sequences(Work):
             assert not row[length:].any(), "padding is not zero"
 
 
+class Bucketed(Sequences):
+    """A batch is of one bucket; each bucket has a last short one."""
+
+    def dataset(self) -> Any:
+        from loader_client import Ragged
+        from loader_service import Dataset
+
+        source = Dataset.from_arrays(x=Ragged(*steps()), y=self.in_order()).bucket_by_length("x", BOUNDARIES)
+        return source.pad("x").shuffle(seed=7).batch(self.rows)
+
+    def batches_of_ids(self, epoch: int) -> list[Ids]:
+        rng = np.random.default_rng((7, epoch))
+        shuffled = (rng.permutation(ids) for ids in buckets())
+        batches = [batch for ids in shuffled for batch in np.split(ids, range(self.rows, len(ids), self.rows))]
+        return [batches[number] for number in rng.permutation(len(batches))]
+
+    @property
+    def whole_batches(self) -> int:
+        return len(self.batches_of_ids(0))
+
+    def tf_batches_of_ids(self) -> Any:
+        """Shuffle each bucket at once, then the batches: several times as fast as `bucket_by_sequence_length`."""
+        import tensorflow as tf
+
+        batches = tf.data.Dataset.from_tensor_slices(np.empty((0, self.rows), np.int64))
+        for ids in buckets():
+            shuffled = tf.random.shuffle(ids)
+            whole = len(ids) // self.rows * self.rows
+            batches = batches.concatenate(
+                tf.data.Dataset.from_tensor_slices(tf.reshape(shuffled[:whole], (-1, self.rows)))
+            )
+            batches = batches.concatenate(tf.data.Dataset.from_tensors(shuffled[whole:]))
+        return batches.shuffle(self.whole_batches)
+
+
 class ToOneLength(Sequences):
     """What bare processes do in memory that is there: it has one shape, which the longest of 64 nearly has, too."""
 
@@ -102,6 +146,13 @@ def steps() -> tuple[np.ndarray, NDArray[np.int64]]:
     splits = np.zeros(SAMPLES + 1, np.int64)
     np.cumsum(rng.integers(SHORTEST, LONGEST + 1, SAMPLES), out=splits[1:])
     return rng.standard_normal((splits[-1], FEATURES), np.float32), splits
+
+
+@cache
+def buckets() -> list[Ids]:
+    """Return the ids of each bucket."""
+    bucket_of = np.searchsorted(BOUNDARIES, np.diff(steps()[1]))
+    return [np.flatnonzero(bucket_of == bucket) for bucket in range(len(BOUNDARIES))]
 
 
 @cache
@@ -119,18 +170,20 @@ def in_line(work: Work) -> Epochs:
         return work.batch(ids, np.random.default_rng(7))
 
     for epoch in count():
-        ids = work.order(7, epoch)
-        yield map(batch, np.split(ids, range(work.rows, work.samples, work.rows)))
+        yield map(batch, work.batches_of_ids(epoch))
 
 
-WORK, BARE = Sequences(), ToOneLength()
+def arms(work: Work) -> list[Arm]:
+    peers = [arm for arm in arms_of(work) if not arm.name.startswith((IN_LINE, FLOOR))]
+    return [*peers, Arm(IN_LINE, reading(partial(in_line, work), Examiner(work)))]
+
+
+WORK, BUCKETED, BARE = Sequences(), Bucketed(), ToOneLength()
 IN_LINE, FLOOR = "one process, in line", "floor: 2 bare processes, nobody reads"
-ARMS = [
-    *(arm for arm in arms_of(WORK) if not arm.name.startswith(("NVIDIA", IN_LINE, FLOOR))),
-    Arm(IN_LINE, reading(partial(in_line, WORK), Examiner(WORK))),
-    Arm(FLOOR, bare.floor(BARE)),
+CASES = [
+    Case("sequences", WORK.nbytes, WORK.rows, [*arms(WORK), Arm(FLOOR, bare.floor(BARE))]),
+    Case("sequences, bucketed", BUCKETED.nbytes, BUCKETED.rows, arms(BUCKETED), short=False),
 ]
-CASES = [Case("sequences", BARE.nbytes, WORK.rows, ARMS)]
 
 if __name__ == "__main__":
     main("benchmarks.sequences", __doc__ or "", CASES)

@@ -106,7 +106,7 @@ IN_MEMORY = InMemory()
 ARMS = [
     *arms_of(WORK),
     Arm("in memory: np.take, in line", reading(partial(bare.in_line, IN_MEMORY), Examiner(IN_MEMORY))),
-    Arm("in memory: tf.data, row by row", reading(partial(tf_rows, WORK), Examiner(WORK)), "tensorflow"),
+    Arm("in memory: tf.data, row by row", reading(partial(tf_rows, WORK), Examiner(WORK)), "tensorflow", short=False),
 ]
 CASES = [Case("table", WORK.nbytes, WORK.rows, ARMS, prepare=data.make_table)]
 

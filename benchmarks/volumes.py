@@ -72,6 +72,16 @@ class Volumes(Work):
         encoded, label = fn.readers.file(files=PATHS, labels=LABELS.tolist(), **how)
         return fn.decoders.numpy(encoded), fn.one_hot(label, num_classes=data.CLASSES, dtype=types.FLOAT)
 
+    def ffcv(self) -> tuple[Any, ...]:
+        from ffcv.fields import NDArrayField
+        from ffcv.fields.decoders import NDArrayDecoder
+
+        fields = {
+            name: NDArrayField(np.dtype(dtype), shape) for name, (shape, dtype) in {"x": self.x, "y": self.y}.items()
+        }
+        pipelines = {"x": [NDArrayDecoder()], "y": [NDArrayDecoder()]}
+        return data.FOLDER / "volumes.beton", fields, lambda i: (packed()[i], HOT[LABELS[i]]), pipelines
+
     def identities(self, x: np.ndarray, y: np.ndarray) -> NDArray[np.int64]:
         return x[:, 0, 0, 0, 0].astype(np.int64)
 
@@ -104,7 +114,7 @@ def packed() -> np.ndarray:
 
 
 def arm(name: str, epochs: Any, work: Work, needs: str | None = None) -> Arm:
-    return Arm(name, reading(partial(epochs, work), Examiner(work)), needs)
+    return Arm(name, reading(partial(epochs, work), Examiner(work)), needs, short=False)
 
 
 WORK = Volumes()

@@ -7,6 +7,8 @@ service gets a `Dataset`, tf.data and DALI get operations of their own, and the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,7 @@ class Work:
     prefetch = 10  # batches ahead, for all: it is Keras' own default
     shuffled = True
     random = False  # whether the work draws random numbers
+    in_python = False  # whether it is a user's Python function, which tf.data calls as such
     gathers = False  # whether a whole batch is read by one gather: then those who can are given ids of batches
 
     @property
@@ -43,6 +46,19 @@ class Work:
 
     def in_order(self) -> Ids:
         return np.arange(self.samples)
+
+    def batches_of_ids(self, epoch: int) -> list[Ids]:
+        """Return the ids of each batch of an epoch, for those who are given whole batches."""
+        return np.split(self.order(7, epoch), range(self.rows, self.samples, self.rows))
+
+    @property
+    def whole_batches(self) -> int:
+        """Return how many batches an epoch of those has who leave out the last, short one."""
+        return self.samples // self.rows
+
+    def says(self, name: str) -> bool:
+        """Return whether this work is told in that peer's words."""
+        return getattr(type(self), name) is not getattr(Work, name)
 
     # -- the work, in each one's words -----------------------------------------------------------------------
 
@@ -77,12 +93,23 @@ class Work:
         """Return the arrays to gather from, where the work gathers."""
         raise NotImplementedError
 
+    def tf_batches_of_ids(self) -> Any:
+        """Return an epoch of batches of ids as a dataset of TensorFlow's; those of a last short batch are left out."""
+        import tensorflow as tf
+
+        ids = tf.random.shuffle(tf.range(self.samples))[: self.whole_batches * self.rows]
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(ids, (-1, self.rows)))
+
     def tf_batch(self, ids: Any) -> tuple[Any, Any]:
         """Return a batch by TensorFlow's operations, where the work gathers."""
         raise NotImplementedError
 
     def dali(self) -> tuple[Any, Any]:
         """Return the outputs of a DALI pipeline, inside its `with` block."""
+        raise NotImplementedError
+
+    def ffcv(self) -> tuple[Path, dict[str, Any], Callable[[int], tuple[Any, ...]], dict[str, Any]]:
+        """Return FFCV's file, the fields and the samples that are written to it, and a pipeline for each field."""
         raise NotImplementedError
 
     # -- what is right ---------------------------------------------------------------------------------------

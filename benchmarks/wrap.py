@@ -127,8 +127,8 @@ FITTING = [
     fit_arm(THREADS, partial(keras_for_fit, processes=False)),
 ]
 CASES = [
-    Case("the tutorial's generator", WORK.nbytes, WORK.rows, READING, prepare=data.make_volumes),
-    Case("the tutorial's generator in fit", WORK.nbytes, WORK.rows, FITTING, prepare=data.make_volumes),
+    Case("the tutorial's generator", WORK.nbytes, WORK.rows, READING, prepare=data.make_volumes, short=False),
+    Case("the tutorial's generator in fit", WORK.nbytes, WORK.rows, FITTING, prepare=data.make_volumes, short=False),
 ]
 
 if __name__ == "__main__":

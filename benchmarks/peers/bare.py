@@ -35,9 +35,9 @@ def in_line(work: Work) -> Epochs:
         yield epoch(number)
 
 
-def floor(work: Work) -> Drive:
+def floor(work: Work, workers: int = 2) -> Drive:
     def prepare() -> Fill:
-        slots = work.prefetch + SPARE_SLOTS
+        slots = max(work.prefetch + SPARE_SLOTS, 2 * workers) // workers * workers
         xs, ys = shared_arrays(slots, work.rows, work.x, work.y)
         chosen = work.order(7, 0)[: work.rows]
         work.fill(chosen, np.random.default_rng(7), xs[0], ys[0])
@@ -50,9 +50,9 @@ def floor(work: Work) -> Drive:
                 ids = work.order(worker, epoch)
                 for start in range(0, work.samples - work.rows + 1, work.rows):
                     work.fill(ids[start : start + work.rows], rng, xs[slot], ys[slot])
-                    slot = (slot + 2) % slots
+                    slot = (slot + workers) % slots
                     made.value += 1
 
         return fill
 
-    return counting(prepare, work.rows)
+    return counting(prepare, work.rows, workers)

@@ -18,6 +18,10 @@ from benchmarks.arms import Batch, Epochs, cut
 from benchmarks.work import Work
 
 
+def does(work: Work) -> bool:
+    return work.says("dali")
+
+
 def batches(work: Work, arrange: Callable[[Any], Any] = np.asarray) -> Iterator[Batch]:
     from nvidia.dali.pipeline import Pipeline
 

@@ -2,15 +2,17 @@
 
 Its best: samples stored as they are used, raw pixels among them, `os_cache` since all of it fits into memory, an order
 that is wholly random. Crop and scaling are one operator of its own, which interpolates by area. Batches are handed out
-where FFCV has them, as arrays.
+where FFCV has them, as arrays. Files are written once, before anything is timed.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
-from benchmarks.arms import Epochs
+from benchmarks.arms import Batch, Epochs
 from benchmarks.work import Work
 
 
@@ -28,17 +30,20 @@ class Samples:
         return made
 
 
-def write(path: Path, work: Work, fields: dict[str, Any], stored: Any) -> None:
-    """Write a file with what `stored(i)` returns for each sample."""
+def does(work: Work) -> bool:
+    return work.says("ffcv")
+
+
+def loader(work: Work) -> Any:
+    from ffcv.loader import Loader, OrderOption
     from ffcv.writer import DatasetWriter
 
-    DatasetWriter(str(path), fields, num_workers=1).from_indexed_dataset(Samples(work, stored))
-
-
-def epochs(work: Work, path: Path, pipelines: dict[str, Any]) -> Epochs:
-    from ffcv.loader import Loader, OrderOption
-
-    loader = Loader(
+    path, fields, stored, pipelines = work.ffcv()
+    if not path.exists():
+        part = path.with_name(f"part-{path.name}")
+        DatasetWriter(str(part), fields, num_workers=2).from_indexed_dataset(Samples(work, stored))
+        part.rename(path)
+    return Loader(
         str(path),
         batch_size=work.rows,
         num_workers=2,
@@ -49,5 +54,21 @@ def epochs(work: Work, path: Path, pipelines: dict[str, Any]) -> Epochs:
         pipelines=pipelines,
         seed=7,
     )
+
+
+def epoch(batches: Any, work: Work) -> Iterator[Batch]:
+    for x, y in batches:
+        yield x, y.reshape(-1, *work.y[0])
+
+
+def epochs(work: Work) -> Epochs:
+    batches = loader(work)
     while True:
-        yield ((x, y.reshape(-1, *work.y[0])) for x, y in loader)
+        yield epoch(batches, work)
+
+
+@contextlib.contextmanager
+def fit_data(work: Work) -> Iterator[tuple[Any, int]]:
+    batches = loader(work)
+    copies = ((x.copy(), y.copy()) for _ in count() for x, y in epoch(batches, work))  # it writes to them again
+    yield copies, -(-work.samples // work.rows)

@@ -19,6 +19,10 @@ from benchmarks.arms import Epochs, cut
 from benchmarks.work import Work
 
 
+def does(work: Work) -> bool:
+    return not work.says("batches_of_ids")  # it batches ids as they come
+
+
 def dataset(work: Work, *, processes: bool) -> Any:
     import grain
 

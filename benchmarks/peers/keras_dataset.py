@@ -24,18 +24,17 @@ def dataset(work: Work, *, processes: bool) -> Any:
         def __init__(self) -> None:
             super().__init__(workers=2, use_multiprocessing=processes, max_queue_size=work.prefetch)
             self.epoch = 0
-            self.ids = work.order(7, 0)
+            self.batches = work.batches_of_ids(0)
 
         def __len__(self) -> int:
-            return -(-work.samples // work.rows)
+            return len(self.batches)
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
-            ids = self.ids[index * work.rows : (index + 1) * work.rows]
-            return work.batch(ids, np.random.default_rng((7, self.epoch, index)))
+            return work.batch(self.batches[index], np.random.default_rng((7, self.epoch, index)))
 
         def on_epoch_end(self) -> None:
             self.epoch += 1
-            self.ids = work.order(7, self.epoch)
+            self.batches = work.batches_of_ids(self.epoch)
 
     return Batches()
 

@@ -1,4 +1,4 @@
-"""loader-service: a private daemon with two workers, plain iteration or `fit`."""
+"""loader-service: a private daemon, with two workers unless another number is asked for; plain iteration or `fit`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from benchmarks.arms import Epochs
 from benchmarks.work import Work
 
 
-def epochs(work: Work) -> Epochs:
+def epochs(work: Work, workers: int = 2) -> Epochs:
     import loader_client
 
-    with loader_client.connect(workers=2) as loader:
+    with loader_client.connect(workers=workers) as loader:
         stream = loader.stream(work.dataset(), prefetch=work.prefetch)
         while True:
             yield (tuple(batch.values()) for batch in stream)

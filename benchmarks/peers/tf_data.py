@@ -15,6 +15,10 @@ from benchmarks.arms import Epochs, cut
 from benchmarks.work import Work
 
 
+def does(work: Work) -> bool:
+    return work.says("tf_batch" if work.gathers else "tf_sample")
+
+
 def dataset(work: Work, *, endless: bool) -> Any:
     import tensorflow as tf
 
@@ -23,7 +27,7 @@ def dataset(work: Work, *, endless: bool) -> Any:
     options.deterministic = not work.shuffled
     if work.gathers:
         ids = tf.data.Dataset.counter() if endless else tf.data.Dataset.range(1)
-        batches = ids.flat_map(lambda _: batches_of_ids(work)).map(work.tf_batch, num_parallel_calls=2)
+        batches = ids.flat_map(lambda _: work.tf_batches_of_ids()).map(work.tf_batch, num_parallel_calls=2)
     else:
         samples = tf.data.Dataset.from_tensor_slices(work.tf_columns())
         samples = samples.shuffle(work.samples) if work.shuffled else samples
@@ -32,22 +36,14 @@ def dataset(work: Work, *, endless: bool) -> Any:
     return batches.prefetch(work.prefetch).with_options(options)
 
 
-def batches_of_ids(work: Work) -> Any:
-    """Return an epoch of them; those of a last short batch are left out."""
-    import tensorflow as tf
-
-    ids = tf.random.shuffle(tf.range(work.samples))[: work.samples // work.rows * work.rows]
-    return tf.data.Dataset.from_tensor_slices(tf.reshape(ids, (-1, work.rows)))
-
-
 def epochs(work: Work, *, endless: bool) -> Epochs:
     batches = dataset(work, endless=endless)
     if endless:
-        yield from cut(batches.as_numpy_iterator(), work.samples // work.rows)
+        yield from cut(batches.as_numpy_iterator(), work.whole_batches)
     while True:
         yield batches.as_numpy_iterator()
 
 
 @contextlib.contextmanager
 def fit_data(work: Work, *, endless: bool) -> Iterator[tuple[Any, int | None]]:
-    yield dataset(work, endless=endless), work.samples // work.rows if endless else None
+    yield dataset(work, endless=endless), work.whole_batches if endless else None

@@ -1,8 +1,8 @@
 """PyTorch's `DataLoader` with two worker processes.
 
 Its best: `persistent_workers`, so that processes live on from epoch to epoch; for single samples its own collate, which
-stacks them straight into shared memory; for gathers a `BatchSampler` and `batch_size=None`, which hands a dataset the
-ids of a whole batch. Photos are decoded and resized by the same libjpeg-turbo and OpenCV as ours: torchvision's
+stacks them straight into shared memory; for gathers a sampler of batches and `batch_size=None`, which hands a dataset
+the ids of a whole batch. Photos are decoded and resized by the same libjpeg-turbo and OpenCV as ours: torchvision's
 transforms are no faster, and want a build of their own.
 """
 
@@ -20,7 +20,7 @@ from benchmarks.work import Work
 
 def loader(work: Work) -> Any:
     import torch
-    from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+    from torch.utils.data import DataLoader, Dataset, Sampler
 
     torch.set_num_threads(1)
     rng = np.random.default_rng()
@@ -39,10 +39,20 @@ def loader(work: Work) -> Any:
             x, y = work.sample(i, rng)
             return torch.from_numpy(x), torch.from_numpy(y) if np.ndim(y) else int(y)
 
+    class Batches(Sampler):  # type: ignore[misc]
+        epoch = -1
+
+        def __iter__(self) -> Iterator[Any]:
+            self.epoch += 1
+            return iter(work.batches_of_ids(self.epoch))
+
+        def __len__(self) -> int:
+            return len(work.batches_of_ids(0))
+
     rows = Rows()
     how: dict[str, Any] = {"batch_size": work.rows, "shuffle": work.shuffled}
     if work.gathers:
-        how = {"batch_size": None, "sampler": BatchSampler(RandomSampler(rows), work.rows, drop_last=False)}
+        how = {"batch_size": None, "sampler": Batches()}
     ahead = {"num_workers": 2, "prefetch_factor": work.prefetch // 2, "persistent_workers": True}
     return DataLoader(rows, **how, **ahead, worker_init_fn=seed)
 

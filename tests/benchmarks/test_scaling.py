@@ -1,0 +1,60 @@
+"""What scaling and footprint count; nothing is timed here."""
+
+import mmap
+import os
+
+import pytest
+
+from benchmarks.footprint import ARENA, BARS, beside_the_slots, ends
+from benchmarks.scaling import CASES, Rows, worker_counts
+from loader_service.protocol.arena import create_memory
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (16, [1, 2, 4, 8, 16])])
+def test_workers_double_up_to_the_cores(cores, counts):
+    assert worker_counts(cores) == counts
+
+
+def test_as_many_bare_processes_stand_beside_the_workers():
+    for case in CASES:
+        numbers = [arm.at for arm in case.arms]
+        if "worker" in case.name:
+            assert [arm.name.partition(" ")[0] for arm in case.arms] == ["loader-service,", "floor:"]
+            assert len(set(numbers)) == 1
+        else:
+            assert numbers == sorted(set(numbers))
+
+
+def test_small_batches_are_asked_for_further_ahead():
+    assert [Rows(rows).prefetch for rows in (1, 256, 1024, 4096)] == [64, 64, 16, 8]
+
+
+def test_memory_of_the_arena_is_not_counted_and_other_memory_is():
+    name = ARENA.removeprefix("memfd:")
+    before = beside_the_slots(os.getpid())
+
+    arena = mmap.mmap(create_memory(name, 64 * MIB), 64 * MIB)
+    arena[:: mmap.PAGESIZE] = bytes(len(range(0, 64 * MIB, mmap.PAGESIZE)))
+    with_arena = beside_the_slots(os.getpid())
+    other = mmap.mmap(-1, 64 * MIB)
+    other[:: mmap.PAGESIZE] = bytes(len(range(0, 64 * MIB, mmap.PAGESIZE)))
+    with_both = beside_the_slots(os.getpid())
+
+    assert before > 1
+    assert abs(with_arena - before) < 32
+    assert with_both - with_arena > 32
+
+
+def test_a_process_that_has_ended_takes_no_memory():
+    assert beside_the_slots(2**22 + 1) == 0  # beyond the largest number that a process can have
+
+
+def test_what_grows_shows_at_the_ends():
+    assert ends([1.0] * 10 + [2.0] * 80 + [3.0] * 10) == (1.0, 3.0)
+    assert ends([5.0]) == (5.0, 5.0)
+
+
+def test_every_measure_has_a_bar():
+    assert all(most > 0 for most in BARS.values())
