@@ -40,7 +40,7 @@ from loader_service.protocol.messages import Failed, FillRows
 
 DEPTH = 2  # tasks that a worker has at hand
 SHORTEST = 0.002  # seconds; below this, messages cost more than they bring
-LONGEST = 0.008  # seconds
+LONGEST = 0.032  # seconds; beyond, workers would end a batch at times that differ
 DEATHS = 3  # of workers that were at a single row, before it is blamed
 LOSSES = 30  # of workers that were given a single row, whether they had begun or not
 PARTS = 32  # that a suspect piece is cut into: few deaths to a single row, and few tasks
