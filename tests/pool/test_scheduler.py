@@ -86,7 +86,7 @@ def test_a_large_batch_is_cut_into_tasks_of_some_milliseconds():
         scheduler.fill(0, 0, slot, n=slot + 1, rows=256)
     assigned = scheduler.assign()
 
-    assert {len(rows_of(task)) for _, task in assigned} == {8}
+    assert {len(rows_of(task)) for _, task in assigned} == {32}
 
 
 def test_a_worker_has_no_more_than_two_tasks_at_hand():
