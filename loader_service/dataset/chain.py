@@ -22,24 +22,22 @@ from loader_service.dataset.cache.samples import CachedSamples
 from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.columns import AnyColumn, column_of
 from loader_service.dataset.declaration import AnyTransform
+from loader_service.dataset.decoders import Decoders, Decoding
 from loader_service.dataset.draws import DrawKeys, uniforms
-from loader_service.dataset.fusing import shrink_of
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.purity import doubts, new_nans, same, states
 from loader_service.dataset.row_wise import Columns, RowWise, Samples
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
-from loader_service.dataset.sources.decoding import EncodedJpeg, reads_encoded
+from loader_service.dataset.sources.decoding import EncodedJpeg
 from loader_service.dataset.sources.generator import GeneratorReader
-from loader_service.dataset.sources.jpeg_region import kernel
 from loader_service.dataset.sources.python import PythonReader
-from loader_service.dataset.sources.source import PictureReader, Reader
+from loader_service.dataset.sources.source import Reader
 from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
 from loader_service.dataset.transforms.map_rows import MapRows
 from loader_service.dataset.transforms.picture import RangedPicture
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.dataset.units import (
-    Geometry,
     Turn,
     Unit,
     WholeSample,
@@ -55,16 +53,6 @@ from loader_service.protocol.spec import Spec
 
 SOURCE = -1  # the number of the source's random stream, among those of the transforms
 Rows = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """What is decoded of a JPEG like the first one, with draws in the middle."""
-
-    in_part: bool  # the step shows only a part of it
-    by_kernel: bool  # and only a part is decoded
-    shrink: int  # by which it is scaled down while it is decoded
-    could_shrink: int  # if the source had shrink_on_load=True
 
 
 @dataclass(frozen=True)
@@ -119,10 +107,9 @@ class Chain:
             self._seed_source(0, 0)
             self._source_spec = reader.model(first)
         self._groups = groups_of(transforms)
-        self._pictures = reader if isinstance(reader, PictureReader) else None
         self._all_units = fused(transforms, self._groups)
-        self._decoders = self._find_decoders(self._all_units)
-        self._left_encoded = self._fields_left_encoded()
+        kept = len(transforms) if cached is None else cached.after
+        self._decoders = Decoders(reader, self._source_spec, self._all_units, kept)
         self._specs: list[Spec] = [self._source_spec]
         for number, transform in enumerate(transforms):
             if isinstance(transform, SampleFunction):
@@ -238,7 +225,7 @@ class Chain:
                     random=random and not kept,
                     kept=kept,
                     fused=() if unit is None or len(unit.numbers) == 1 else unit.numbers,
-                    decoding=self._decoding(unit, number),
+                    decoding=self._decoders.told(unit, number),
                 )
             )
         return ChainTold(
@@ -251,24 +238,12 @@ class Chain:
             by_user=self._reads_rows,
         )
 
-    def _decoding(self, unit: Unit | None, number: int) -> Decoding | None:
-        """Return what the first unit to act on a JPEG decodes of it."""
-        is_first = isinstance(unit, Geometry) and unit.numbers[0] == number and unit in self._decoders.values()
-        if self._pictures is None or not isinstance(unit, Geometry) or not is_first:
-            return None
-        height, width, _ = self._source_spec[unit.run.group.image].room
-        middle = [[0.5] * step.draws for step in unit.run.steps]
-        placement = unit.run.place(height, width, middle)
-        in_part, could_shrink = placement.window != (0, 0, height, width), shrink_of(placement)
-        shrink = could_shrink if self._pictures.shrinks else 1
-        return Decoding(in_part, in_part and kernel() is not None, shrink, could_shrink)
-
     # -- what is kept ----------------------------------------------------------------------------------------
 
     def _prepare(self, sample_id: int, steps: int | None = None) -> dict[str, Any]:
         """Make a sample as far as it is kept; or after so many transforms."""
         assert self._cached is not None, "called only where something is kept"
-        sample = self._read(0, sample_id, 0, frozenset(self._source_spec), self._left_encoded)
+        sample = self._read(0, sample_id, 0, frozenset(self._source_spec), encoded=True)
         nothing = dict.fromkeys(range(len(self._transforms)), np.empty((1, 0)))  # no step before it draws
         return self._after(sample, self._cached.after if steps is None else steps, 0, nothing)
 
@@ -382,35 +357,6 @@ class Chain:
 
     # -- compiling -------------------------------------------------------------------------------------------
 
-    def _find_decoders(self, units: list[Unit]) -> dict[str, Geometry]:
-        """Return the units that are the first to act on a picture of a file, and may need only a part of it."""
-        if self._pictures is None:
-            return {}
-        found: dict[str, Geometry] = {}
-        for field in self._pictures.pictures & self._source_spec.keys():
-            first = next((unit for unit in units if not unit.fields or field in unit.fields), None)
-            if isinstance(first, Geometry) and first.run.group.image == field:
-                found[field] = first
-        return found
-
-    def _fields_left_encoded(self) -> frozenset[str]:
-        """Return the fields of JPEGs that their first step decodes, as far as it needs them.
-
-        Raises:
-            DatasetError: If a cache keeps whole pictures which would be smaller ones without it.
-        """
-        after = len(self._transforms) if self._cached is None else self._cached.after
-        kept_whole = [unit for unit in self._decoders.values() if unit.numbers[0] >= after]
-        if kept_whole and self._pictures is not None and self._pictures.shrinks:
-            raise DatasetError(
-                "cache: it would keep whole pictures, and shrink_on_load decodes smaller ones for "
-                f"{self._transforms[kept_whole[0].numbers[0]].kind}: leave one of the two out, or put the cache behind "
-                "a .resize(...)"
-            )
-        if self._pictures is None or not reads_encoded(self._pictures.shrinks):
-            return frozenset()
-        return frozenset(field for field, unit in self._decoders.items() if unit.numbers[0] < after)
-
     def _find_rows(self, field: str, units: list[Unit]) -> None:
         """Let units write into the row of a field: those from the last on that changes its spec."""
         into_row = field not in self._varying
@@ -440,7 +386,7 @@ class Chain:
                 turn.position = int(positions[turn.row])
                 rows = {field: room[turn.row, ...] for field, room in targets}  # without the dots, numbers were copies
                 if self._cached is None:
-                    sample = self._read(epoch, sample_id, turn.position, self._read_fields, self._left_encoded)
+                    sample = self._read(epoch, sample_id, turn.position, self._read_fields, encoded=True)
                 else:
                     sample = self._cached.get(sample_id, self._prepare)
                 for unit in units:
@@ -470,7 +416,7 @@ class Chain:
             for sample_id, position in zip(ids.tolist(), positions.tolist(), strict=True):
                 with self._naming(sample_id):
                     rows.append(
-                        self._read(epoch, sample_id, position, self._read_fields, self._left_encoded)
+                        self._read(epoch, sample_id, position, self._read_fields, encoded=True)
                         if self._cached is None
                         else dict(self._cached.get(sample_id, self._prepare))
                     )
@@ -487,16 +433,17 @@ class Chain:
                 self._collate(sample, {name: out[name][row, ...] for name in self._sample_fields}, out, row)
 
     def _read(
-        self, epoch: int, sample_id: int, position: int, fields: frozenset[str], encoded: frozenset[str] = frozenset()
+        self, epoch: int, sample_id: int, position: int, fields: frozenset[str], *, encoded: bool = False
     ) -> dict[str, Any]:
-        """Read one sample, with some pictures left encoded.
+        """Read one sample; with pictures left encoded which a step decodes itself, where that is wanted.
 
         A user's source may draw random numbers, so these are pinned down, as for `map`. What it gives may be its own,
         and is to be the same next time: a user's function gets a copy of what cannot be written to.
         """
         self._seed_source(epoch, position)
-        if encoded and self._pictures is not None:
-            return self._pictures.read(sample_id, fields, encoded)
+        sample = self._decoders.read(sample_id, fields) if encoded else None
+        if sample is not None:
+            return sample
         sample = self._reader.read(sample_id, fields)
         if self._seeds_source:
             for name, value in sample.items():

@@ -89,7 +89,7 @@ def test_buckets_hold_every_sequence_once_in_batches_of_about_one_length():
 
 def test_normalised_photos_are_the_photos_in_other_numbers(monkeypatch):
     picture = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
-    monkeypatch.setattr(photos, "decoded", lambda i: picture)
+    monkeypatch.setattr(photos, "decoded", lambda i, paths: picture)
     x, levels = np.empty(*Normalized.x), np.empty(*photos.Train.x)
     write = partial(photos.Train.write, photos.TRAIN, 0)
 
