@@ -122,7 +122,8 @@ class Train(Photos):
 
     def examine(self, position: int, ids: NDArray[np.int64], x: np.ndarray, y: np.ndarray) -> None:
         off = np.abs(x.mean((0, 1, 2)) - usual_levels(self.paths))
-        assert off.max() < 4 * TOLERANCE, f"red, green, blue are {off.round(1)} levels off what they are in all photos"
+        most = 4 * TOLERANCE * (64 / len(x)) ** 0.5  # of fewer photos, the mean varies more
+        assert off.max() < most, f"red, green, blue are {off.round(1)} levels off what they are in all photos"
 
 
 class Large(Train):

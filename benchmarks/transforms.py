@@ -14,9 +14,9 @@ Medians of 3 repeats of 0.4 s on one core of an Intel Xeon 2.8 GHz, Python 3.11,
     rotate, shift, shear,     2,097 at once, 526 one after the other (4.0 x); other chains: 1.0 to 1.4 times their parts
       zoom, flip
     augment_images            1,590, ImageDataGenerator.random_transform 91 (17 x)
-    one step beside its call  6 to 12 us more a picture, whatever it does: less than 10 % of a rotation, 5 to 15 % of a
-                              change of colours, 10 % and more of a resize, as much again as a bare crop. Blur, JPEG and
-                              normalize are faster than the plain call
+    one step beside its call  2 to 5 us more a picture: less than 10 % of rotations, of changes of colours and of most
+                              resizes; about 15 % of a bare crop and of a flip, which copy 150 KB and do nothing else.
+                              Blur, JPEG and normalize are faster than the plain call
 
     python -m benchmarks.transforms --seconds 0.5 --repeats 3 --longest 1
 """
