@@ -20,7 +20,7 @@ TOLERANCE = 4.0  # levels of 256, on average: what a smaller decoding may differ
 is_built = pytest.mark.skipif(jpeg_region.kernel() is None, reason="the kernel is not built here")
 
 
-@pytest.fixture(params=["parts", "whole"])
+@pytest.fixture(params=[pytest.param("parts", marks=is_built), "whole"])
 def way(request, monkeypatch):
     """With the kernel, and without."""
     if request.param == "whole":
