@@ -6,8 +6,10 @@ fits all. `python deploy/build_kernel.py` builds it in place.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -35,13 +37,20 @@ def build(root: Path, library: Path) -> str:
     return ""
 
 
+def _passing_folder() -> Path:
+    """Return a folder that is gone when this process has built its wheel."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
     """What hatchling calls."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the kernel: in place for an editable installation, else beside it."""
         root = Path(self.root)
-        library = root / LIBRARY if version == "editable" else Path(tempfile.mkdtemp()) / LIBRARY.name
+        library = root / LIBRARY if version == "editable" else _passing_folder() / LIBRARY.name
         if reason := build(root, library):
             self.app.display_warning(f"JPEGs will be decoded in whole: no kernel was built, since {reason}")
             return

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.cache.samples import CachedSamples
 from loader_service.dataset.collate import put, put_part
-from loader_service.dataset.columns import AnyColumn, column_of
+from loader_service.dataset.columns import Column, column_of
 from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.decoders import Decoders, Decoding
 from loader_service.dataset.draws import DrawKeys, uniforms
@@ -155,14 +155,14 @@ class Chain:
         for unit in units:
             if isinstance(unit, WholeSample):
                 unit.expected = self._specs[unit.numbers[0] + 1]
-        columns: list[AnyColumn] = []
+        columns: list[Column] = []
         for field, spec in self.spec.items():
             own = [unit for unit in units if field in unit.fields and unit.numbers[0] > mapped]
             self._find_rows(field, own)
             source = self._source_spec.get(field)
             if mapped < 0 and self._cached is None and source is not None:
                 about = field, self._reader, own, self._naming
-                column = column_of(*about, source=source, spec=spec, varying=varying, keys=self._keys)
+                column = column_of(*about, source=source, spec=spec, varying=varying)
                 columns += [] if column is None else [column]
         self._columns = tuple(columns)
         self.ragged = tuple(column.field for column in columns if column.field in varying)
@@ -184,14 +184,14 @@ class Chain:
         if self._reads_rows:
             self._fill_by_user(ids, out)
             return
-        draws = self._draw(epoch, positions)
+        turn = Turn(epoch, self._draw(epoch, positions), self._keys)
         for column in self._columns:
             if column.field in out:
-                column.fill(ids, epoch, draws, out)
+                column.fill(ids, turn, out)
         if self._row_wise is not None:
-            self._fill_row_wise(self._row_wise, epoch, ids, positions, draws, out)
+            self._fill_row_wise(self._row_wise, ids, positions, turn, out)
         elif self._sample_fields:
-            self._fill_samples(epoch, ids, positions, draws, out)
+            self._fill_samples(ids, positions, turn, out)
 
     def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
         """Return a sample as the source has it, when it stands at a position of an epoch."""
@@ -376,17 +376,15 @@ class Chain:
             if isinstance(transform, FieldTransform)
         }
 
-    def _fill_samples(
-        self, epoch: int, ids: NDArray[np.int64], positions: NDArray[np.int64], draws: Any, out: Rows
-    ) -> None:
-        units, turn = self._units, Turn(epoch, draws, self._keys)
+    def _fill_samples(self, ids: NDArray[np.int64], positions: NDArray[np.int64], turn: Turn, out: Rows) -> None:
+        units = self._units
         targets = [(field, out[field]) for field in self._sample_fields]
         try:
             for turn.row, sample_id in enumerate(ids.tolist()):
                 turn.position = int(positions[turn.row])
                 rows = {field: room[turn.row, ...] for field, room in targets}  # without the dots, numbers were copies
                 if self._cached is None:
-                    sample = self._read(epoch, sample_id, turn.position, self._read_fields, encoded=True)
+                    sample = self._read(turn.epoch, sample_id, turn.position, self._read_fields, encoded=True)
                 else:
                     sample = self._cached.get(sample_id, self._prepare)
                 for unit in units:
@@ -399,10 +397,9 @@ class Chain:
     def _fill_row_wise(
         self,
         steps: RowWise,
-        epoch: int,
         ids: NDArray[np.int64],
         positions: NDArray[np.int64],
-        draws: Mapping[int, Any],
+        turn: Turn,
         out: Rows,
     ) -> None:
         rows: Samples | Columns
@@ -416,11 +413,11 @@ class Chain:
             for sample_id, position in zip(ids.tolist(), positions.tolist(), strict=True):
                 with self._naming(sample_id):
                     rows.append(
-                        self._read(epoch, sample_id, position, self._read_fields, encoded=True)
+                        self._read(turn.epoch, sample_id, position, self._read_fields, encoded=True)
                         if self._cached is None
                         else dict(self._cached.get(sample_id, self._prepare))
                     )
-        rows = steps.run(rows, ids, positions, Turn(epoch, draws, self._keys))
+        rows = steps.run(rows, ids, positions, turn)
         if isinstance(rows, dict) and not self._varying:
             for name in self._sample_fields:
                 put(out[name], rows[name], name)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.pack import PackReader
@@ -32,6 +31,9 @@ Rows = Mapping[str, np.ndarray]
 class Column:
     """A field whose rows are made for all samples of a task, whatever their other fields are."""
 
+    together: bool  # its rows go from step to step together
+    read_into_row = False  # they are read to where they are wanted
+
     def __init__(self, field: str, reader: Reader, units: list[Unit], naming: Callable[[int], Naming]) -> None:
         """Take what the chain knows.
 
@@ -47,8 +49,8 @@ class Column:
         """The numbers of its steps, and whether each writes into the row."""
         return {number: into_row for number, _, into_row in self.steps}
 
-    def fill(self, ids: NDArray[np.int64], epoch: int, draws: Mapping[int, ColumnDraws], out: Rows) -> None:
-        """Make the rows of these samples, with the random numbers of each step."""
+    def fill(self, ids: NDArray[np.int64], turn: Turn, out: Rows) -> None:
+        """Make the rows of these samples, with the random numbers of their turn."""
         raise NotImplementedError(f"{type(self).__name__} must fill rows")
 
 
@@ -63,7 +65,7 @@ class GatheredColumn(Column):
         in_place = all(into_row and step.in_place for _, step, into_row in self.steps)
         self._source, self.read_into_row = source, in_place and source == spec
 
-    def fill(self, ids: NDArray[np.int64], epoch: int, draws: Mapping[int, ColumnDraws], out: Rows) -> None:
+    def fill(self, ids: NDArray[np.int64], turn: Turn, out: Rows) -> None:
         """Read, and do step after step."""
         values = rows = out[self.field]
         if not self.read_into_row:
@@ -71,9 +73,9 @@ class GatheredColumn(Column):
         self._reader.read_column(self.field, ids, values)
         try:
             for number, step, into_row in self.steps:
-                values = step.apply_column(values, draws[number], rows if into_row else None)
+                values = step.apply_column(values, turn.draws[number], rows if into_row else None)
         except Exception:
-            self._blame(ids, draws)
+            self._blame(ids, turn.draws)
             raise
         if values is not rows:
             rows[...] = values
@@ -94,21 +96,16 @@ class GatheredColumn(Column):
 class ViewedColumn(Column):
     """Rows that are changed one after the other, each while it is in the cache, from where it lies."""
 
-    together = read_into_row = False
-
-    def __init__(self, *about: Any, keys: DrawKeys) -> None:
-        """Take the keys of all random numbers."""
-        super().__init__(*about)
-        self._keys = keys
+    together = False
 
     @property
     def writing(self) -> dict[int, bool]:
         """As the units have it that are fused."""
         return {number: unit.writes for unit in self.units for number in unit.numbers}
 
-    def fill(self, ids: NDArray[np.int64], epoch: int, draws: Mapping[int, ColumnDraws], out: Rows) -> None:
+    def fill(self, ids: NDArray[np.int64], turn: Turn, out: Rows) -> None:
         """Change row after row."""
-        rows, turn = out[self.field], Turn(epoch, draws, self._keys)
+        rows = out[self.field]
         changes = [(unit.change, bool(unit.into_row)) for unit in self.units]
         assert isinstance(self._reader, ArraysReader | PackReader), "no other reader has views"
         try:
@@ -126,18 +123,15 @@ class ViewedColumn(Column):
 class RaggedColumn(Column):
     """Rows of different lengths, without steps."""
 
-    together, read_into_row = True, False
+    together = True
 
-    def fill(self, ids: NDArray[np.int64], epoch: int, draws: Mapping[int, ColumnDraws], out: Rows) -> None:
+    def fill(self, ids: NDArray[np.int64], turn: Turn, out: Rows) -> None:
         """Copy them to the front of their rows, with their lengths beside."""
         assert isinstance(self._reader, ArraysReader), "no other source has such rows"
         rows, sequences = out[self.field], self._reader.sequences(self.field, ids)
         out[lengths_of(self.field)][...] = sequences.lengths
         entries = rows.reshape(len(rows) * rows.shape[1], *rows.shape[2:])
         sequences.write(entries, np.arange(len(rows)) * rows.shape[1])
-
-
-AnyColumn = GatheredColumn | ViewedColumn | RaggedColumn
 
 
 def column_of(
@@ -149,15 +143,13 @@ def column_of(
     source: FieldSpec,
     spec: FieldSpec,
     varying: Collection[str],
-    keys: DrawKeys,
-) -> AnyColumn | None:
+) -> Column | None:
     """Return how the rows of a field are made by themselves; None where samples must be made one by one for it.
 
     Args:
         units: All that is done to it.
         source: What it is in the source; and `spec`, in the end.
         varying: Fields whose rows differ in length.
-        keys: Of all random numbers.
     """
     about = field, reader, units, naming
     if field not in reader.columns or any(len(unit.fields) != 1 for unit in units):
@@ -167,5 +159,5 @@ def column_of(
     if not units or (source.nbytes < LARGE and all(map(takes_columns, units))):
         return GatheredColumn(*about, source=source, spec=spec)
     if isinstance(reader, ArraysReader | PackReader) and not source.varies:
-        return ViewedColumn(*about, keys=keys)
+        return ViewedColumn(*about)
     return None

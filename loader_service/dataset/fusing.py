@@ -90,8 +90,8 @@ class Run:
         self._look = look_of(*steps)
         has_own_way = type(steps[0]).apply is not Geometric.apply  # which is the shortest
         self._own = steps[0].apply if len(steps) == 1 and has_own_way else None
-        # The placement of pictures of one size, where nothing is drawn: it is the same for the next one.
-        self._still = None if any(step.draws for step in steps) else ((0, 0), Placement(0, 0))
+        self._draws = any(step.draws for step in steps)
+        self._last: tuple[tuple[int, int], Placement] | None = None  # where nothing is drawn: of pictures of this size
         looks = [
             (follow, self._look._replace(interpolation="nearest", fill_value=follow.mask_value))
             for follow in group.follows
@@ -115,12 +115,12 @@ class Run:
             return self._drawn(picture, self.place(height, width, draws), out)
         if self._own is not None:
             return self._own(picture, draws[0], out)
-        if self._still is None:
-            return drawn(picture, self.place(height, width, draws), self._look, out)
-        size, placement = self._still
-        if size != (height, width):
+        if self._draws:
             placement = self.place(height, width, draws)
-            self._still = (height, width), placement
+        else:
+            if self._last is None or self._last[0] != (height, width):
+                self._last = (height, width), self.place(height, width, draws)
+            placement = self._last[1]
         return drawn(picture, placement, self._look, out)
 
     def _drawn(self, picture: Picture, placement: Placement, out: np.ndarray | None) -> np.ndarray:

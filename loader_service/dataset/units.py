@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -22,8 +23,6 @@ Rows = Mapping[str, np.ndarray]
 class Turn:
     """Whose turn it is, and its random numbers."""
 
-    __slots__ = ("draws", "epoch", "keys", "numbers", "position", "row")
-
     def __init__(self, epoch: int, draws: Mapping[int, ColumnDraws], keys: DrawKeys, position: int = 0) -> None:
         """Begin with the first row.
 
@@ -32,8 +31,12 @@ class Turn:
             position: Of that row, in the epoch.
         """
         self.epoch, self.draws, self.keys, self.position = epoch, draws, keys, position
-        self.numbers = {step: drawn.tolist() for step, drawn in draws.items()}  # NumPy takes longer to give out one row
         self.row = 0  # among the draws
+
+    @cached_property
+    def numbers(self) -> dict[int, list[list[float]]]:
+        """The draws of each step, row by row: NumPy takes longer to give out one row."""
+        return {step: drawn.tolist() for step, drawn in self.draws.items()}
 
 
 @dataclass(eq=False)
@@ -55,8 +58,10 @@ class Unit:
         return bool(self.into_row)
 
     def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
-        """Return the sample after these steps."""
-        raise NotImplementedError(f"{type(self).__name__} must apply itself")
+        """Return the sample after these steps; of a unit that acts on one field, with another value of it."""
+        (name,) = self.fields
+        sample[name] = self.change(sample[name], turn, rows[name] if self.into_row else None)
+        return sample
 
     def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
         """Return the value after these steps, of a unit that acts on one field; in `out`, where that fits."""
@@ -78,12 +83,6 @@ class OneField(Unit):
     def writes(self) -> bool:
         """As the step has it."""
         return bool(self.into_row) and not self.step.views
-
-    def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
-        """Return the sample with another value of the field."""
-        (name,) = self.fields
-        sample[name] = self.change(sample[name], turn, rows[name] if self.into_row else None)
-        return sample
 
     def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
         """Do the step."""
@@ -124,9 +123,7 @@ class Geometry(Unit):
     def apply(self, sample: Sample, turn: Turn, rows: Rows) -> Sample:
         """Return the sample with all its pictures drawn."""
         if len(self.fields) == 1:
-            (name,) = self.fields
-            sample[name] = self.change(sample[name], turn, rows[name] if self.into_row else None)
-            return sample
+            return super().apply(sample, turn, rows)
         draws = [turn.numbers[number][turn.row] for number in self.numbers]
         return self.run.apply(sample, draws, {name: rows[name] for name in self.into_row})
 

@@ -30,6 +30,17 @@ def way(request, monkeypatch):
     jpeg_region.kernel.cache_clear()
 
 
+def with_and_without_the_kernel(make, monkeypatch):
+    """Return what is made either way."""
+    made = []
+    for whole in ("", "1"):
+        monkeypatch.setenv(jpeg_region.WHOLE, whole)
+        jpeg_region.kernel.cache_clear()
+        made.append(make())
+    jpeg_region.kernel.cache_clear()
+    return made
+
+
 @pytest.fixture
 def album(tmp_path):
     """One class of JPEGs of all kinds, 90 x 120 pixels."""
@@ -119,17 +130,11 @@ CHAINS = {
 @pytest.mark.parametrize("cached", [False, True])
 def test_batches_are_the_same_without_the_kernel_and_with_a_cache(chain, cached, album, tmp_path, monkeypatch):
     def batches():
-        jpeg_region.kernel.cache_clear()
         photos = Dataset.from_image_folder(album)
         photos = CHAINS[chain](photos.cache(path=tmp_path / "cache") if cached else photos)
         return np.concatenate([photos.shuffle(seed=3).batch(6).compute(n)["image"] for n in range(4)])
 
-    with_kernel = batches()
-    monkeypatch.setenv(jpeg_region.WHOLE, "1")
-    without = batches()
-    jpeg_region.kernel.cache_clear()
-
-    assert np.array_equal(with_kernel, without)
+    assert np.array_equal(*with_and_without_the_kernel(batches, monkeypatch))
 
 
 def test_masks_and_boxes_follow_a_picture_of_which_a_part_is_decoded(way, tmp_path):
@@ -169,16 +174,10 @@ def test_pictures_that_shrink_on_load_are_about_those_that_do_not(way, tmp_path)
 
 def test_pictures_that_shrink_on_load_are_the_same_with_the_kernel_and_without(album, monkeypatch):
     def batch():
-        jpeg_region.kernel.cache_clear()
         photos = Dataset.from_image_folder(album, shrink_on_load=True).random_resized_crop(12, 14).random_flip()
         return photos.shuffle(seed=3).batch(len(KINDS) - 1).compute(1)["image"]
 
-    with_kernel = batch()
-    monkeypatch.setenv(jpeg_region.WHOLE, "1")
-    without = batch()
-    jpeg_region.kernel.cache_clear()
-
-    assert np.array_equal(with_kernel, without)
+    assert np.array_equal(*with_and_without_the_kernel(batch, monkeypatch))
 
 
 def test_a_cache_of_whole_pictures_refuses_those_that_shrink(album, tmp_path):

@@ -106,7 +106,7 @@ def _size(encoded: Encoded) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def decode_image(encoded: bytes | memoryview, color: Color) -> np.ndarray:
+def decode_image(encoded: Encoded, color: Color) -> np.ndarray:
     """Return a picture as uint8 (height, width, 3) RGB, (height, width, 4) with alpha, or (height, width, 1).
 
     Raises:
@@ -125,7 +125,7 @@ def decode_image(encoded: bytes | memoryview, color: Color) -> np.ndarray:
     return decoded
 
 
-def _decode_rare_jpeg(encoded: bytes | memoryview, color: Color, *, reason: str) -> np.ndarray:
+def _decode_rare_jpeg(encoded: Encoded, color: Color, *, reason: str) -> np.ndarray:
     """Decode what libjpeg-turbo cannot turn into RGB (CMYK), and refuse what is damaged."""
     damaged = any(word in reason.lower() for word in ("premature", "corrupt", "truncat", "extraneous", "bogus"))
     decoded = None if damaged else _decode_other(encoded, color)
@@ -134,7 +134,7 @@ def _decode_rare_jpeg(encoded: bytes | memoryview, color: Color, *, reason: str)
     return decoded
 
 
-def _decode_other(encoded: bytes | memoryview, color: Color) -> np.ndarray | None:
+def _decode_other(encoded: Encoded, color: Color) -> np.ndarray | None:
     decoded = opencv_decode(encoded, FLAGS[color])
     if decoded is None or color == "rgb":
         return decoded
@@ -150,7 +150,7 @@ def _decode_other(encoded: bytes | memoryview, color: Color) -> np.ndarray | Non
     return None if opaque is None else np.asarray(cv2.cvtColor(opaque, cv2.COLOR_RGB2RGBA))
 
 
-def opencv_decode(encoded: bytes | memoryview, flags: int) -> np.ndarray | None:
+def opencv_decode(encoded: Encoded, flags: int) -> np.ndarray | None:
     """Return what OpenCV makes of a file, Exif orientation not applied; None if that is nothing."""
     if not encoded:
         return None
