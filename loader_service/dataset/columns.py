@@ -19,20 +19,19 @@ from loader_service.dataset.naming import Naming
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.pack import PackReader
 from loader_service.dataset.sources.source import Reader
-from loader_service.dataset.transforms.transform import ColumnDraws
-from loader_service.dataset.units import Turn, Unit, steps_of, takes_columns
+from loader_service.dataset.units import Geometry, Turn, Unit
 from loader_service.protocol.layout import lengths_of
 from loader_service.protocol.spec import FieldSpec
 
 LARGE = 2**16  # bytes of a row: beyond that, to gather rows first costs more than to go from row to row
+IN_MEMORY = (ArraysReader, PackReader)  # that have rows in one array
 Rows = Mapping[str, np.ndarray]
 
 
 class Column:
     """A field whose rows are made for all samples of a task, whatever their other fields are."""
 
-    together: bool  # its rows go from step to step together
-    read_into_row = False  # they are read to where they are wanted
+    together = False  # its rows go from step to step together
 
     def __init__(self, field: str, reader: Reader, units: list[Unit], naming: Callable[[int], Naming]) -> None:
         """Take what the chain knows.
@@ -41,62 +40,102 @@ class Column:
             units: All that is done to the field.
             naming: Names a sample in errors.
         """
-        self.field, self.steps = field, tuple(step for unit in units for step in steps_of(unit, field))
-        self.units, self._reader, self._naming = units, reader, naming
+        self.field, self.units = field, units
+        self._reader, self._naming = reader, naming
+
+    @property
+    def read_into_row(self) -> bool:
+        """Whether its rows are read to where they are wanted."""
+        return False
 
     @property
     def writing(self) -> dict[int, bool]:
         """The numbers of its steps, and whether each writes into the row."""
-        return {number: into_row for number, _, into_row in self.steps}
+        return {number: bool(unit.into_row) for unit in self.units for number in unit.numbers}
 
     def fill(self, ids: NDArray[np.int64], turn: Turn, out: Rows) -> None:
         """Make the rows of these samples, with the random numbers of their turn."""
         raise NotImplementedError(f"{type(self).__name__} must fill rows")
 
 
-class GatheredColumn(Column):
-    """Rows that are read at once, and go from step to step together."""
+class _Together(Column):
+    """Rows that go from step to step together."""
 
     together = True
 
-    def __init__(self, *about: Any, source: FieldSpec, spec: FieldSpec) -> None:
-        """Take a field that is one thing in the source, and maybe another one in the end."""
-        super().__init__(*about)
-        in_place = all(into_row and step.in_place for _, step, into_row in self.steps)
-        self._source, self.read_into_row = source, in_place and source == spec
-
     def fill(self, ids: NDArray[np.int64], turn: Turn, out: Rows) -> None:
-        """Read, and do step after step."""
-        values = rows = out[self.field]
-        if not self.read_into_row:
-            values = self._room(len(ids))
-        self._reader.read_column(self.field, ids, values)
+        """Read, and do unit after unit; where one fails, find out for which sample."""
+        rows = out[self.field]
+        source, places = self._read(ids, rows)
         try:
-            for number, step, into_row in self.steps:
-                values = step.apply_column(values, turn.draws[number], rows if into_row else None)
+            values = self._make(source, places, turn, rows)
         except Exception:
-            self._blame(ids, turn.draws)
+            for row, sample_id in enumerate(ids.tolist()):
+                with self._naming(sample_id):
+                    alone = self._read(ids[row : row + 1], rows)
+                    self._make(*alone, turn.part(row, row + 1), rows[:1])
             raise
         if values is not rows:
             rows[...] = values
 
-    def _room(self, count: int) -> np.ndarray:
-        return np.empty((count, *self._source.room), self._source.dtype)
+    def _read(self, ids: NDArray[np.int64], rows: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]]:
+        """Return an array in which these samples lie, and at which places."""
+        raise NotImplementedError(f"{type(self).__name__} must read rows")
 
-    def _blame(self, ids: NDArray[np.int64], draws: Mapping[int, ColumnDraws]) -> None:
-        """Raise the error of the first sample that fails alone."""
-        for row, sample_id in enumerate(ids.tolist()):
-            with self._naming(sample_id):
-                values = self._room(1)
-                self._reader.read_column(self.field, ids[row : row + 1], values)
-                for number, step, _ in self.steps:
-                    values = step.apply_column(values, draws[number][row : row + 1], None)
+    def _make(self, source: np.ndarray, places: NDArray[np.int64], turn: Turn, rows: np.ndarray) -> np.ndarray:
+        """Return rows after all units, where those that write into rows have left them."""
+        raise NotImplementedError(f"{type(self).__name__} must make rows")
+
+    def _changed(self, values: np.ndarray, units: list[Unit], turn: Turn, rows: np.ndarray) -> np.ndarray:
+        for unit in units:
+            values = unit.change_column(values, turn, rows if unit.into_row else None)
+        return values
+
+
+class GatheredColumn(_Together):
+    """Rows that are read at once: where they are wanted, or beside that."""
+
+    def __init__(self, *about: Any, source: FieldSpec, spec: FieldSpec) -> None:
+        """Take a field that is one thing in the source, and maybe another one in the end."""
+        super().__init__(*about)
+        in_place = all(unit.into_row and unit.in_place for unit in self.units)
+        self._source, self._in_place = source, in_place and source == spec
+
+    @property
+    def read_into_row(self) -> bool:
+        """If all that is done to them is done there."""
+        return self._in_place
+
+    def _read(self, ids: NDArray[np.int64], rows: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]]:
+        room = rows[: len(ids)] if self._in_place else np.empty((len(ids), *self._source.room), self._source.dtype)
+        self._reader.read_column(self.field, ids, room)
+        return room, ids
+
+    def _make(self, source: np.ndarray, places: NDArray[np.int64], turn: Turn, rows: np.ndarray) -> np.ndarray:
+        return self._changed(source, self.units, turn, rows)
+
+
+class ChosenColumn(_Together):
+    """Rows that begin as parts of pictures: these are copied from where the pictures lie."""
+
+    @property
+    def read_into_row(self) -> bool:
+        """If nothing else is done to them that needs room of its own."""
+        return bool(self.units[0].into_row)
+
+    def _read(self, ids: NDArray[np.int64], rows: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]]:
+        assert isinstance(self._reader, IN_MEMORY), "no other reader has pictures in memory"
+        return self._reader.rows(self.field, ids)
+
+    def _make(self, source: np.ndarray, places: NDArray[np.int64], turn: Turn, rows: np.ndarray) -> np.ndarray:
+        first, *others = self.units
+        assert isinstance(first, Geometry), "no other unit chooses"
+        values = first.choose(source, places, turn, rows if first.into_row else None)
+        return self._changed(values, others, turn, rows)
 
 
 class ViewedColumn(Column):
     """Rows that are changed one after the other, each while it is in the cache, from where it lies."""
-
-    together = False
 
     @property
     def writing(self) -> dict[int, bool]:
@@ -105,12 +144,13 @@ class ViewedColumn(Column):
 
     def fill(self, ids: NDArray[np.int64], turn: Turn, out: Rows) -> None:
         """Change row after row."""
+        assert isinstance(self._reader, IN_MEMORY), "no other reader has rows in memory"
         rows = out[self.field]
         changes = [(unit.change, bool(unit.into_row)) for unit in self.units]
-        assert isinstance(self._reader, ArraysReader | PackReader), "no other reader has views"
+        array, places = self._reader.rows(self.field, ids)
         try:
-            for turn.row, value in enumerate(self._reader.views(self.field, ids)):
-                row = rows[turn.row, ...]
+            for turn.row, place in enumerate(places.tolist()):
+                value, row = array[place], rows[turn.row, ...]
                 for change, into_row in changes:
                     value = change(value, turn, row if into_row else None)
                 if value is not row:
@@ -156,8 +196,14 @@ def column_of(
         return None
     if field in varying:
         return RaggedColumn(*about) if isinstance(reader, ArraysReader) and not units else None
-    if not units or (source.nbytes < LARGE and all(map(takes_columns, units))):
+    in_memory = isinstance(reader, IN_MEMORY) and not source.varies
+    together = all(unit.takes_columns for unit in units)
+    if in_memory and together and units and _chooses(units[0]) and (len(units) == 1 or source.nbytes < LARGE):
+        return ChosenColumn(*about)
+    if not units or (together and source.nbytes < LARGE):
         return GatheredColumn(*about, source=source, spec=spec)
-    if isinstance(reader, ArraysReader | PackReader) and not source.varies:
-        return ViewedColumn(*about)
-    return None
+    return ViewedColumn(*about) if in_memory else None
+
+
+def _chooses(unit: Unit) -> bool:
+    return isinstance(unit, Geometry) and unit.run.chooses

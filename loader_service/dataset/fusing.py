@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loader_service.dataset.sources.decoding import EncodedJpeg
 from loader_service.dataset.transforms.geometry.drawing import density, drawn
 from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.geometric import Geometric, look_of
 from loader_service.dataset.transforms.geometry.moves import Cut
+from loader_service.dataset.transforms.geometry.parts import Parts
 from loader_service.dataset.transforms.geometry.placement import Placement
-from loader_service.dataset.transforms.transform import Draws, Sample
+from loader_service.dataset.transforms.transform import ColumnDraws, Draws, Sample
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 
@@ -122,6 +124,24 @@ class Run:
                 self._last = (height, width), self.place(height, width, draws)
             placement = self._last[1]
         return drawn(picture, placement, self._look, out)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether all that it does, to many pictures at once, is to show a part of each, mirrored or not."""
+        return not self.group.follows and all(step.chooses for step in self.steps)
+
+    def copy(
+        self, pictures: np.ndarray, ids: NDArray[np.int64], draws: Sequence[ColumnDraws], out: np.ndarray | None
+    ) -> np.ndarray:
+        """Return what is chosen of `pictures[ids]`; in `out`, where that is given, or in fresh memory."""
+        height, width, channels = pictures.shape[1:]
+        parts = Parts(len(ids), height, width)
+        for step, drawn_numbers in zip(self.steps, draws, strict=True):
+            parts.follow(step.moves_of_many(parts.height, parts.width, drawn_numbers))
+        if out is None:
+            out = np.empty((len(ids), parts.height, parts.width, channels), pictures.dtype)
+        parts.copy(pictures, ids, out)
+        return out
 
     def _drawn(self, picture: Picture, placement: Placement, out: np.ndarray | None) -> np.ndarray:
         """Draw one picture; of a file, only what the placement shows is decoded."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.transforms.map_rows import MapRows
-from loader_service.dataset.units import Turn, Unit, WholeSample, maps_rows, steps_of, takes_columns
+from loader_service.dataset.units import Turn, Unit, WholeSample, maps_rows
 from loader_service.protocol.errors import LoaderError, SampleError, SpecMismatch
 
 Samples = list[dict[str, Any]]
@@ -49,10 +49,10 @@ class RowWise:
         for unit in self._units:
             if isinstance(unit, WholeSample) and isinstance(unit.step, MapRows):
                 rows = self._call(unit, unit.step, self._columns(rows, unit.step), ids, positions, turn)
-            elif isinstance(rows, dict) and takes_columns(unit):
+            elif isinstance(rows, dict) and unit.takes_columns and len(unit.fields) == 1:
+                (field,) = unit.fields
                 try:
-                    for number, step, _ in steps_of(unit, unit.fields[0]):
-                        rows[step.field] = step.apply_column(rows[step.field], turn.draws[number], None)
+                    rows[field] = unit.change_column(rows[field], turn, None)
                 except Exception:
                     self._each(unit, _samples(rows), ids, positions, turn)
                     raise
@@ -68,7 +68,7 @@ class RowWise:
         """
         found: set[int] = set()
         for unit in self._units:
-            columns = maps_rows(unit) or (columns and takes_columns(unit))
+            columns = maps_rows(unit) or (columns and unit.takes_columns and len(unit.fields) == 1)
             if columns:
                 found.update(unit.numbers)
         return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.fusing import RULES, Group, Run
@@ -38,6 +39,10 @@ class Turn:
         """The draws of each step, row by row: NumPy takes longer to give out one row."""
         return {step: drawn.tolist() for step, drawn in self.draws.items()}
 
+    def part(self, start: int, stop: int) -> Turn:
+        """Return the turn of some of its rows."""
+        return Turn(self.epoch, {step: drawn[start:stop] for step, drawn in self.draws.items()}, self.keys)
+
 
 @dataclass(eq=False)
 class Unit:
@@ -67,6 +72,15 @@ class Unit:
         """Return the value after these steps, of a unit that acts on one field; in `out`, where that fits."""
         raise NotImplementedError(f"{type(self).__name__} acts on more than one field")
 
+    @property
+    def takes_columns(self) -> bool:
+        """Whether `change_column` takes no longer than `change`, row by row."""
+        return False
+
+    def change_column(self, values: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
+        """Return the values after these steps, for all rows of a turn; in `out`, where that fits."""
+        raise NotImplementedError(f"{type(self).__name__} takes no columns")
+
 
 @dataclass(eq=False)
 class OneField(Unit):
@@ -87,6 +101,15 @@ class OneField(Unit):
     def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
         """Do the step."""
         return self.step.apply(value, turn.numbers[self.numbers[0]][turn.row], out)
+
+    @property
+    def takes_columns(self) -> bool:
+        """As the step has it."""
+        return self.step.vectorised
+
+    def change_column(self, values: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
+        """Do the step to all rows."""
+        return self.step.apply_column(values, turn.draws[self.numbers[0]], out)
 
 
 @dataclass(eq=False)
@@ -130,6 +153,19 @@ class Geometry(Unit):
     def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
         """Draw the picture."""
         return self.run.draw(value, [turn.numbers[number][turn.row] for number in self.numbers], out)
+
+    @property
+    def takes_columns(self) -> bool:
+        """If all that it does is to show parts of pictures."""
+        return self.run.chooses
+
+    def change_column(self, values: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
+        """Show the parts."""
+        return self.choose(values.copy() if out is values else values, np.arange(len(values)), turn, out)
+
+    def choose(self, pictures: np.ndarray, ids: NDArray[np.int64], turn: Turn, out: np.ndarray | None) -> np.ndarray:
+        """Show parts of `pictures[ids]`, wherever these lie."""
+        return self.run.copy(pictures, ids, [turn.draws[number] for number in self.numbers], out)
 
 
 def groups_of(steps: tuple[Transform, ...]) -> list[Group | None]:
@@ -200,15 +236,3 @@ def _touch(one: Unit, other: Unit) -> bool:
 def maps_rows(unit: Unit) -> bool:
     """Whether a unit is a user's function that takes many samples at once."""
     return isinstance(unit, WholeSample) and isinstance(unit.step, MapRows)
-
-
-def takes_columns(unit: Unit) -> bool:
-    """Return whether the steps of a unit take all rows of a task at once."""
-    return len(unit.fields) == 1 and all(step.vectorised for _, step, _ in steps_of(unit, unit.fields[0]))
-
-
-def steps_of(unit: Unit, field: str) -> tuple[tuple[int, FieldTransform, bool], ...]:
-    """Return the steps of a unit that acts on one field, as a column has them."""
-    assert isinstance(unit, OneField | Geometry), "no other unit acts on one field"
-    steps = (unit.step,) if isinstance(unit, OneField) else unit.run.steps
-    return tuple((number, step, field in unit.into_row) for number, step in zip(unit.numbers, steps, strict=True))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader_service import Dataset
-from loader_service.dataset.transforms.geometry.crops import RandomCrop
+from loader_service.dataset.transforms.geometry.affine import RandomRotate
 from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, IDS_SPEC
 from tests.dataset.reference import assert_same, plain_batch
@@ -305,11 +305,11 @@ def test_computing_leaves_the_trainers_own_random_numbers_alone(datasets):
 @pytest.mark.parametrize(("side", "told"), [(146, "many rows at once: image"), (148, "sample by sample: image")])
 def test_large_rows_are_made_where_they_are_read_and_small_ones_together(side, told):
     pictures = np.random.default_rng(0).integers(0, 255, (5, side, side, 3), dtype=np.uint8)
-    dataset = Dataset.from_arrays(image=pictures).random_flip().shuffle(2).batch(5)
+    dataset = Dataset.from_arrays(image=pictures).random_flip().rescale(2.0).shuffle(2).batch(5)
 
     made = dataset.compute(0)["image"]
 
-    for row, picture in zip(made, pictures[dataset.plan.compute(0)["ids"]], strict=True):
+    for row, picture in zip(made, pictures[dataset.plan.compute(0)["ids"]] * np.float32(2), strict=True):
         assert (row == picture).all() or (row == picture[:, ::-1]).all()
     assert told in str(dataset.explain())
 
@@ -334,8 +334,8 @@ def test_an_error_in_a_row_that_is_changed_from_where_it_lies_names_that_row(mon
             raise ValueError("black")
         return value
 
-    monkeypatch.setattr(RandomCrop, "apply", refuse_black)
+    monkeypatch.setattr(RandomRotate, "apply", refuse_black)
     pictures = np.ones((5, 8, 8, 3), np.uint8)
     pictures[3] = 0
     with pytest.raises(SampleError, match=r"sample 3 \(row 3\): ValueError: black"):
-        Dataset.from_arrays(image=pictures).random_crop(8, 8).batch(5).compute(0)
+        Dataset.from_arrays(image=pictures).random_rotate(9).batch(5).compute(0)

@@ -263,21 +263,6 @@ def test_flip_is_that_of_numpy_even_in_place(dtype, horizontal, vertical):
         assert np.array_equal(flip.apply(value, draws_of(flip), value), expected)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
-@pytest.mark.parametrize("channels", CHANNELS)
-def test_a_column_is_flipped_as_its_pictures_are(dtype, channels):
-    flip = RandomFlip(horizontal=0.6, vertical=0.4)
-    column = np.stack([picture(5, 7, channels).astype(dtype) + row for row in range(30)])
-    draws = uniforms(4, np.arange(30), 2)
-    expected = np.stack([flip.apply(value.copy(), each, None) for value, each in zip(column, draws, strict=True)])
-    row = np.empty_like(column)
-
-    assert np.array_equal(flip.apply_column(column, draws, None), expected)
-    assert np.array_equal(flip.apply_column(column, draws, row), expected)
-    assert np.array_equal(row, expected)
-    assert np.array_equal(flip.apply_column(column, draws, column), expected)
-
-
 @pytest.mark.parametrize("horizontal, vertical", [(0.5, 0.0), (0.2, 0.7), (1.0, 0.0), (0.0, 0.0)])
 def test_flip_mirrors_with_its_probabilities(horizontal, vertical):
     flip = RandomFlip(horizontal=horizontal, vertical=vertical)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,11 +169,11 @@ class ArraysReader:
         assert isinstance(array, np.ndarray), "such rows are found by sequences()"
         take_rows(array, ids, out)
 
-    def views(self, field: str, ids: NDArray[np.int64]) -> Iterable[np.ndarray]:
-        """Return rows where they lie."""
+    def rows(self, field: str, ids: NDArray[np.int64]) -> tuple[np.ndarray, NDArray[np.int64]]:
+        """Return an array in which some rows lie, and at which places."""
         array = self._arrays[field]
         assert isinstance(array, np.ndarray), "such rows are found by sequences()"
-        return map(array.__getitem__, ids.tolist()) if array.dtype.isnative else map(native, array[ids])
+        return (array, ids) if array.dtype.isnative else (native(array[ids]), np.arange(len(ids)))
 
     def lengths(self, field: str) -> NDArray[np.int64] | None:
         """Return the length of each row, where rows differ."""

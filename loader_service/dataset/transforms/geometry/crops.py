@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loader_service.dataset.transforms.geometry.geometric import ToSize
-from loader_service.dataset.transforms.geometry.moves import Cut, Move
-from loader_service.dataset.transforms.transform import Draws
+from loader_service.dataset.transforms.geometry.moves import Cut, Cuts, Move
+from loader_service.dataset.transforms.transform import ColumnDraws, Draws
 from loader_service.protocol.errors import DatasetError
+
+Corners = NDArray[np.int64]
 
 
 class _Crop(ToSize):
     """A step that cuts (height, width) out."""
 
     views: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
 
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
         """Cut."""
         return (Cut(*self.corner(height, width, draws), self.height, self.width),)
+
+    def moves_of_many(self, height: int, width: int, draws: ColumnDraws) -> Cuts:
+        """Cut each."""
+        return Cuts(*self.corners(height, width, draws), self.height, self.width)
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Cut a view out."""
@@ -29,6 +37,10 @@ class _Crop(ToSize):
 
     def corner(self, height: int, width: int, draws: Draws) -> tuple[int, int]:
         """Return the top and the left of the part, in pixels."""
+        raise NotImplementedError(f"{type(self).__name__} must tell what it cuts out")
+
+    def corners(self, height: int, width: int, draws: ColumnDraws) -> tuple[Corners, Corners]:
+        """Return the tops and the lefts of many parts, in pixels."""
         raise NotImplementedError(f"{type(self).__name__} must tell what it cuts out")
 
     def _spare(self, height: int, width: int) -> tuple[int, int]:
@@ -51,6 +63,11 @@ class CenterCrop(_Crop):
         spare_rows, spare_columns = self._spare(height, width)
         return spare_rows // 2, spare_columns // 2
 
+    def corners(self, height: int, width: int, draws: ColumnDraws) -> tuple[Corners, Corners]:
+        """Take the middle of each."""
+        top, left = self.corner(height, width, [])
+        return np.full(len(draws), top), np.full(len(draws), left)
+
 
 class RandomCrop(_Crop):
     """Cut (height, width) out of anywhere, every place alike."""
@@ -63,3 +80,9 @@ class RandomCrop(_Crop):
         spare_rows, spare_columns = self._spare(height, width)
         down, right = draws
         return int(down * (spare_rows + 1)), int(right * (spare_columns + 1))
+
+    def corners(self, height: int, width: int, draws: ColumnDraws) -> tuple[Corners, Corners]:
+        """Take any place of each."""
+        spare_rows, spare_columns = self._spare(height, width)
+        down, right = draws.T
+        return (down * (spare_rows + 1)).astype(np.int64), (right * (spare_columns + 1)).astype(np.int64)

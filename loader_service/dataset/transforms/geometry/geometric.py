@@ -17,9 +17,9 @@ from loader_service.dataset.transforms.geometry.drawing import (
     Smooth,
     drawn,
 )
-from loader_service.dataset.transforms.geometry.moves import Move
+from loader_service.dataset.transforms.geometry.moves import Cuts, Mirrors, Move
 from loader_service.dataset.transforms.geometry.placement import placed
-from loader_service.dataset.transforms.transform import Draws, FieldTransform, Pixels, image_field
+from loader_service.dataset.transforms.transform import ColumnDraws, Draws, FieldTransform, Pixels, image_field
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
 
@@ -33,6 +33,7 @@ class Geometric(FieldTransform):
 
     alone: ClassVar[bool] = False  # it is fused with no other step
     bends: ClassVar[bool] = False  # its moves are more than matrices
+    chooses: ClassVar[bool] = False  # it shows a part of a picture, mirrored or not, and tells so of many at once
 
     @property
     def resampling(self) -> tuple[Interpolation, bool] | None:
@@ -47,6 +48,10 @@ class Geometric(FieldTransform):
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
         """Return what happens to a picture of this size, in pixels."""
         raise NotImplementedError(f"{type(self).__name__} must tell its moves")
+
+    def moves_of_many(self, height: int, width: int, draws: ColumnDraws) -> Cuts | Mirrors:
+        """Return the same for many pictures of this size, where that is what it does."""
+        raise NotImplementedError(f"{type(self).__name__} tells its moves one by one")
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Keep the shape, where OpenCV can interpolate the dtype."""

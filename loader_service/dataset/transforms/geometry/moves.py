@@ -52,6 +52,22 @@ class Bend(NamedTuple):
     shifts: NDArray[np.float32]  # (height, width, 2)
 
 
+class Cuts(NamedTuple):
+    """A part of each of many pictures; in pixels."""
+
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+    height: int
+    width: int
+
+
+class Mirrors(NamedTuple):
+    """Each of many pictures mirrored, or not."""
+
+    left_right: NDArray[np.bool_]
+    top_bottom: NDArray[np.bool_]
+
+
 Move = Cut | Mirror | Scale | Warp | Bend
 
 
