@@ -135,7 +135,8 @@ def _perspective(picture: np.ndarray, out: np.ndarray) -> None:
 
     height, width = picture.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    moved = corners + np.array([[random.uniform(-0.2, 0.2) * width for _ in "xy"] for _ in corners], np.float32)
+    inwards = np.array([[width, height], [-width, height], [-width, -height], [width, -height]], np.float32)
+    moved = corners + 0.2 * inwards * np.array([[random.random() for _ in "xy"] for _ in corners], np.float32)
     matrix = cv2.getPerspectiveTransform(corners, moved)
     cv2.warpPerspective(picture, matrix, (width, height), dst=out, borderMode=cv2.BORDER_REPLICATE)
 
@@ -152,6 +153,17 @@ def _saturate(picture: np.ndarray, out: np.ndarray) -> None:
     factor = random.uniform(0.6, 1.4)
     grey = np.array([0.299, 0.587, 0.114], np.float32)
     cv2.transform(picture, np.eye(3, dtype=np.float32) * factor + (1 - factor) * grey, dst=out)
+
+
+def _jitter_colours(picture: np.ndarray, out: np.ndarray) -> None:
+    import cv2
+
+    brightness, contrast, saturation = (random.uniform(0.6, 1.4) for _ in range(3))
+    grey = np.array([0.299, 0.587, 0.114], np.float32)
+    mean = grey @ cv2.mean(picture)[:3]  # contrast is that to the mean grey
+    colours = brightness * contrast * (np.eye(3, dtype=np.float32) * saturation + (1 - saturation) * grey)
+    offset = np.full((3, 1), (1 - contrast) * brightness * mean)
+    cv2.transform(picture, np.hstack([colours, offset]), dst=out)
 
 
 def _gamma(picture: np.ndarray, out: np.ndarray) -> None:
@@ -241,7 +253,7 @@ class Step:
 NORMALIZE = Step("normalize", {"mean": MEAN, "std": STD}, _normalize)
 FLIP = Step("random_flip", {}, _flip)
 PART = Step("random_resized_crop", {"height": SIZE, "width": SIZE, "antialias": False}, _part_at_random, photographs)
-JITTER = Step("color_jitter", transform_peers.JITTER, _saturate)  # all of it is one matrix
+JITTER = Step("color_jitter", transform_peers.JITTER, _jitter_colours)  # all of it is one matrix
 ROTATE = Step("random_rotate", {"degrees": 20}, _rotate)
 WARP = {"rotation_range": 20, "zoom_range": 0.2}
 X = {"field": "x"}

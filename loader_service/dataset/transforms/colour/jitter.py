@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
+import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
 from loader_service.dataset.transforms.colour.adjust import HueSpace, adjust
-from loader_service.dataset.transforms.picture import RangedPicture
+from loader_service.dataset.transforms.picture import BYTE, RangedPicture
 from loader_service.dataset.transforms.ranges import Factor, Pair, Turn, between
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
@@ -27,7 +28,11 @@ class RandomBrightness(RangedPicture):
 
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
-        adjust(picture, out, self.bounds(picture), brightness=between(self.factor, numbers[0]))
+        factor = between(self.factor, numbers[0])
+        if picture.dtype == BYTE:  # black is zero: nothing else is to be told apart
+            cv2.convertScaleAbs(picture, dst=out, alpha=factor)
+        else:
+            adjust(picture, out, self.bounds(picture), brightness=factor)
 
 
 class RandomContrast(RangedPicture):
