@@ -242,14 +242,18 @@ class Channel:
 
     def _use(self, link: Link) -> None:
         self._link = link
+        self._is_handed = False  # something has come over the lifeline, or its end
         self._poll = select.poll()
         self._poll.register(link.zmq_fd, select.POLLIN)
         self._poll.register(link.lifeline.fileno(), select.POLLIN)
 
     def _poll_once(self) -> None:
         """Wait for messages, without the lock."""
+        lifeline = self._link.lifeline.fileno()
         with self._led():
-            self._poll.poll(SAFETY_POLL * 1000)
+            ready = self._poll.poll(SAFETY_POLL * 1000)
+        if any(fd == lifeline for fd, _ in ready):
+            self._is_handed = True
 
     def _exchange(self) -> None:
         """Send what is to be sent, take in what has come: until neither is left."""
@@ -262,7 +266,9 @@ class Channel:
                 receiver.flush()
             while (message := self._link.recv()) is not None:
                 self._dispatch(message)
-            self._take_shared()
+            if self._is_handed:
+                self._is_handed = False
+                self._take_shared()
         except PeerGone:
             self._mourn()
         if self._ended is not None:

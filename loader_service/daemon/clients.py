@@ -88,7 +88,7 @@ class Clients:
         self._closing: dict[int, asyncio.TimerHandle] = {}  # datasets without a stream
         self._streams: dict[StreamId, int] = {}  # -> dataset number
         self._rounds: dict[StreamId, int] = {}  # of their last ResetStream
-        self._lends: dict[StreamId, list[tuple[int, int, int]]] = {}  # gathered during a turn
+        self._lends: dict[StreamId, list[tuple[int, int, int]]] = {}  # not told yet
         self._scaling: list[bytes] = []  # clients that wait for the pool to settle
 
     def start(self, workers: Workers, door: Door) -> None:
@@ -169,11 +169,11 @@ class Clients:
             self._door.dismiss(client, "it talks nonsense")
 
     def send_lends(self) -> int:
-        """Tell streams what was lent to them during this turn. Return how many messages that were."""
-        lends, self._lends = self._lends, {}
-        for stream, batches in lends.items():
-            self._send(stream[0], BatchesReady(stream[1], self._rounds.get(stream, 0), batches))
-        return len(lends)
+        """Tell streams what was lent to them, as soon as it is of use. Return how many messages that were."""
+        told = [stream for stream in self._lends if self._served_by(stream).shelf.gets_on(stream)]
+        for stream in told:
+            self._send(stream[0], BatchesReady(stream[1], self._rounds.get(stream, 0), self._lends.pop(stream)))
+        return len(told)
 
     def _receive(self, identity: bytes, message: Any) -> None:
         match message:

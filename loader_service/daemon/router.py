@@ -15,7 +15,7 @@ import zmq
 
 from loader_service.protocol.codec import MAX_NBYTES, decode, encode
 from loader_service.protocol.errors import ProtocolError
-from loader_service.protocol.link import descriptor
+from loader_service.protocol.link import descriptor, has_message
 from loader_service.protocol.messages import tags_of
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ DRAIN = 64  # messages taken at a time, so that neither socket starves the other
 HIGH_WATER = 10_000  # messages; a peer that has missed this many does not read
 BACKLOG = 64  # messages of one peer that may wait for us in memory; the others wait in its own
 LINGER = 500  # milliseconds for the last messages to leave
+AND_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)  # as a number: enums take long to be joined
 
 
 class Sent(Enum):
@@ -57,18 +58,21 @@ class Router:
         if self._is_drained:
             return
         for _ in range(DRAIN):
-            try:
-                identity, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not has_message(self._socket):
                 self._is_drained = True
                 return
+            identity, packed = self._socket.recv(), self._socket.recv()
+            more = 0
+            while self._socket.getsockopt(zmq.RCVMORE):
+                self._socket.recv()
+                more += 1
             if identity not in admitted:
                 yield identity, None
                 continue
             try:
-                if len(parts) != 1:
-                    raise ProtocolError(f"a message of {len(parts)} parts, expected one")
-                message = decode(parts[0], self._tags)
+                if more:
+                    raise ProtocolError(f"a message of {1 + more} parts, expected one")
+                message = decode(packed, self._tags)
             except ProtocolError as error:
                 message = error
             yield identity, message
@@ -82,7 +86,7 @@ class Router:
         self._is_drained = False
         packed = encode(message)
         try:
-            self._socket.send(identity, zmq.NOBLOCK | zmq.SNDMORE)
+            self._socket.send(identity, AND_MORE)
             self._socket.send(packed, zmq.NOBLOCK)
         except zmq.Again:
             return Sent.NOT_READ

@@ -97,6 +97,8 @@ class _Reader:
     first: int | None = None  # the batch that it asked for first, since it was opened or reset
     front: int = -1  # the last batch that it asked for
     waits_for: set[int] = field(default_factory=set)
+    asked: deque[int] = field(default_factory=deque)  # in this order; from the first one on that it waits for
+    patient: bool = True  # until one cannot be made: what it wants first is not known from then on
     lent: Counter[int] = field(default_factory=Counter)  # slot -> how many times
 
     def has_had(self, n: int) -> bool:
@@ -179,6 +181,7 @@ class Shelf:
         if holds > reader.share.slots:
             raise ProtocolError(f"a stream that may have {reader.share.slots} batches would have {holds} of them")
         told: list[Instruction] = []
+        reader.asked += numbers
         for n in numbers:
             reader.first, reader.front = n if reader.first is None else reader.first, n
             slot = self._by_n.get(n)
@@ -206,6 +209,8 @@ class Shelf:
         for n in reader.waits_for:
             self._waiters[n].pop(stream)
         reader.waits_for.clear()
+        reader.asked.clear()
+        reader.patient = True
         for slot in (reader.lent - kept).elements():
             self._unlend(self._slots[slot])
         reader.lent = kept
@@ -227,6 +232,17 @@ class Shelf:
             self._unlend(self._slots[slot])
         reader.lent -= given
         return self._claim()
+
+    def gets_on(self, stream: StreamId) -> bool:
+        """Whether the batch that a stream asked for first has come, since this was asked last.
+
+        If not, it can do nothing with others that have.
+        """
+        reader = self._reader(stream)
+        before = len(reader.asked)
+        while reader.asked and reader.asked[0] not in reader.waits_for:
+            reader.asked.popleft()
+        return len(reader.asked) < before or not reader.patient
 
     # -- the pool --------------------------------------------------------------------------------------------
 
@@ -279,6 +295,7 @@ class Shelf:
         told: list[Instruction] = []
         for stream in self._waiters.pop(slot.n, {}):
             self._readers[stream].waits_for.discard(slot.n)
+            self._readers[stream].patient = False
             told.append(Fail(stream, slot.n, error))
         del self._by_n[slot.n]
         return told + self._vacate(slot)

@@ -135,15 +135,15 @@ class Worker:
 
     def run(self) -> None:
         """Do as told, in the order of the messages."""
-        poller = zmq.Poller()
+        poller, lifeline = zmq.Poller(), self._link.lifeline.fileno()
         poller.register(self._link.socket, zmq.POLLIN)
-        poller.register(self._link.lifeline.fileno(), zmq.POLLIN)
+        poller.register(lifeline, zmq.POLLIN)
         self._link.send(WorkerJoined())
         while True:
             message = self._link.recv()
             if message is None:
-                poller.poll()
-                self._take_shared()
+                if any(ready == lifeline for ready, _ in poller.poll()):
+                    self._take_shared()
             elif isinstance(message, Leave):
                 return
             else:

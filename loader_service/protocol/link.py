@@ -22,6 +22,7 @@ from loader_service.protocol.messages import PROTOCOL, Failed, Hello, Welcome
 
 PATIENCE = 10.0  # seconds that a daemon may take to accept; it answers within milliseconds unless it is stopped
 DESCRIPTORS = 16  # that a link takes, and some to spare
+READABLE = int(zmq.POLLIN)
 
 
 def descriptor(sock: zmq.Socket[bytes]) -> int:
@@ -29,6 +30,13 @@ def descriptor(sock: zmq.Socket[bytes]) -> int:
     fd = sock.getsockopt(zmq.FD)
     assert isinstance(fd, int), "ZMQ_FD is a number"
     return fd
+
+
+def has_message(sock: zmq.Socket[bytes]) -> bool:
+    """Whether a message waits: to look takes less time than to have it raised that there is none."""
+    events = sock.getsockopt(zmq.EVENTS)
+    assert isinstance(events, int), "ZMQ_EVENTS is a number"
+    return bool(events & READABLE)
 
 
 class Link:
@@ -97,10 +105,7 @@ class Link:
 
     def recv(self) -> Any | None:
         """Return the next message; None if there is none yet."""
-        try:
-            return decode(self.socket.recv(zmq.NOBLOCK))
-        except zmq.Again:
-            return None
+        return decode(self.socket.recv()) if has_message(self.socket) else None
 
     def recv_shared(self) -> tuple[Any, int] | None:
         """Return the next message of the lifeline and its descriptor; None if there is none yet.

@@ -105,6 +105,47 @@ def test_a_failed_batch_is_told_to_all_who_wait_and_its_slot_is_free():
     assert shelf.request(A, [1]) == [Fill(0, 1)]
 
 
+def test_a_stream_gets_on_when_the_batch_that_it_asked_for_first_has_come():
+    shelf = shelf_of(4, A)
+    shelf.request(A, [7, 8, 2])
+
+    assert not shelf.gets_on(A)
+    shelf.filled(1)
+    assert not shelf.gets_on(A), "it waits for 7, and can do nothing with 8"
+    shelf.filled(0)
+    assert shelf.gets_on(A)
+    assert not shelf.gets_on(A), "that was told"
+    shelf.filled(2)
+    assert shelf.gets_on(A)
+
+
+def test_a_batch_that_is_there_already_gets_a_stream_on_if_it_is_asked_for_first():
+    shelf = shelf_of(4, A, B)
+    shelf.request(A, [1])
+    shelf.filled(0)
+
+    shelf.request(B, [2, 1])
+    assert not shelf.gets_on(B)
+    shelf.reset(B, keeps=[])
+    shelf.request(B, [1, 2])
+    assert shelf.gets_on(B)
+
+
+def test_a_stream_that_was_told_of_a_failure_is_told_of_everything_at_once():
+    """It may ask for that batch again, and want it first."""
+    shelf = shelf_of(4, A)
+    shelf.request(A, [1, 2, 3])
+    shelf.failed(0, OOPS)
+    (again,) = shelf.request(A, [1])
+    shelf.filled(again.slot)
+    assert shelf.gets_on(A)
+    assert shelf.gets_on(A)
+
+    shelf.reset(A, keeps=[again.slot])
+    shelf.request(A, [4, 5])
+    assert not shelf.gets_on(A)
+
+
 def test_a_late_batch_is_made_in_a_second_slot_and_the_first_that_is_complete_is_lent():
     shelf = shelf_of(3, A)
     shelf.request(A, [1])
