@@ -61,6 +61,17 @@ PATIENCE = 1800.0  # seconds that one batch may take: some deadlines of the task
 RETRY = 0.05  # seconds between attempts at reaching a daemon that died
 
 
+_pid = os.getpid()  # kept: to ask the kernel thrice for each batch takes longer than to hand it out
+
+
+def _know_fork() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_know_fork)
+
+
 class Receiver(Protocol):
     """A stream, as its channel sees it. All of these are called under the channel's lock."""
 
@@ -119,7 +130,7 @@ class Channel:
         """
         self.address = address
         self._reconnect, self._restart = reconnect, restart
-        self._pid = os.getpid()
+        self._pid = _pid
         self.turn = threading.Condition()  # over an RLock; who holds it may change what streams know
         self._leading = False
         self._receivers: dict[int, Receiver] = {}
@@ -371,9 +382,9 @@ class Channel:
 
     def refuse_fork(self) -> None:
         """Raise in a forked child: neither ZeroMQ's sockets nor our lock survive a fork."""
-        if os.getpid() != self._pid:
+        if self._pid != _pid:
             raise StreamClosed(
-                f"this stream was opened in process {self._pid}, and is used in its fork {os.getpid()}: "
+                f"this stream was opened in process {self._pid}, and is used in its fork {_pid}: "
                 "sockets do not survive a fork. Connect again in the child."
             )
 
@@ -394,7 +405,7 @@ class Channel:
 
     def _tidy(self) -> None:
         """Return what is to be returned; hang up, if that is wanted and nothing is left."""
-        if os.getpid() != self._pid:
+        if self._pid != _pid:
             return  # a forked child that ends: the connection is its parent's
         with self.turn:
             if self._hung_up:

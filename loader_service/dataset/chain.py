@@ -103,6 +103,7 @@ class Chain:
         self._reader, self._transforms, self._keys, self._first = reader, transforms, keys, first
         self._cached = cached
         self._seeds_source = isinstance(reader, PythonReader)
+        self._draws = [(k, step.draws) for k, step in enumerate(transforms) if isinstance(step, FieldTransform)]
         with self._naming(first), globals_kept():
             self._seed_source(0, 0)
             self._source_spec = reader.model(first)
@@ -371,9 +372,8 @@ class Chain:
     def _draw(self, epoch: int, positions: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
         """Return the random numbers of each transform, of shape (rows, draws)."""
         return {
-            number: uniforms(self._keys.of(epoch, number), positions, transform.draws)
-            for number, transform in enumerate(self._transforms)
-            if isinstance(transform, FieldTransform)
+            number: uniforms(self._keys.of(epoch, number), positions, count)
+            for number, count in self._draws
         }
 
     def _fill_samples(self, ids: NDArray[np.int64], positions: NDArray[np.int64], turn: Turn, out: Rows) -> None:

@@ -147,6 +147,7 @@ class NpyBodies:
         with open(self.path_of(sample_id), "rb") as file:
             self._model, self._header = sample_id, NpyHeader.parse(file.read(MAX_HEADER))
         self._found = bytearray(len(self._header.raw))
+        self._nbytes = len(self._header.raw) + self._header.spec.nbytes
         return self._header.spec
 
     def read(self, sample_id: int) -> np.ndarray:
@@ -179,9 +180,9 @@ class NpyBodies:
         if self._found != self._header.raw:
             self._read_otherwise(sample_id, out)
             return
-        expected = len(self._header.raw) + self._header.spec.nbytes
-        if count != expected:
-            raise DatasetError(f"it is {expected - count:,} bytes short of the {expected:,} that its header promises")
+        if count != self._nbytes:
+            short = self._nbytes - count
+            raise DatasetError(f"it is {short:,} bytes short of the {self._nbytes:,} that its header promises")
 
     def _read_otherwise(self, sample_id: int, out: np.ndarray) -> None:
         """Have NumPy read a file: Fortran-ordered, big-endian, or of another version of the format."""
