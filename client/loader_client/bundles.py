@@ -42,32 +42,38 @@ class Bundles(Iterator[Any]):
         self._error: Exception | None = None
 
     def __next__(self) -> Any:
-        """Return the next ones; nothing of them is kept, whose memory is to be filled again."""
+        """Return the next ones."""
         if self._error is not None:
             raise self._error
         element, self._next = next(self._elements) if self._next is None else self._next, None
         if not self._ready():
             return tf.nest.map_structure(lambda leaf: leaf[None], element)
-        rooms = tf.nest.map_structure(lambda leaf: np.empty((MOST, *leaf.shape), leaf.dtype), element)
-        count, pairs = 0, zip(tf.nest.flatten(rooms), tf.nest.flatten(element), strict=True)
-        while True:
-            for room, leaf in pairs:
-                room[count] = leaf
+        room = tf.nest.map_structure(lambda leaf: np.empty((MOST, *leaf.shape), leaf.dtype), element)
+        count = 0
+        while element is not None:
+            for place, leaf in zip(tf.nest.flatten(room), tf.nest.flatten(element), strict=True):
+                place[count] = leaf
             count += 1
-            if count == MOST or not self._ready():
-                break
-            try:
-                element = next(self._elements)
-            except StopIteration:
-                break
-            except Exception as error:
-                self._error = error
-                break
-            pairs = list(zip(tf.nest.flatten(rooms), tf.nest.flatten(element), strict=True))
-            if any(room.shape[1:] != leaf.shape for room, leaf in pairs):
-                self._next = element
-                break
-        return tf.nest.map_structure(lambda room: room[:count], rooms)
+            element = self._another(element) if count < MOST and self._ready() else None
+        return tf.nest.map_structure(lambda place: place[:count], room)
+
+    def _another(self, before: Any) -> Any:
+        """Return the next element; None if there is none, or it does not go with the one before."""
+        try:
+            element = next(self._elements)
+        except StopIteration:
+            return None
+        except Exception as error:
+            self._error = error
+            return None
+        if _shapes(element) == _shapes(before):
+            return element
+        self._next = element
+        return None
+
+
+def _shapes(element: Any) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in tf.nest.flatten(element)]
 
 
 def spec_of_bundles(signature: Any) -> Any:

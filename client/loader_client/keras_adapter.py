@@ -115,12 +115,19 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
 
     def get_tf_dataset(self) -> tf.data.Dataset:
         """Return the passes as a `tf.data.Dataset`."""
+        from loader_client.bundles import Bundles, is_small
         from loader_client.tensorflow_adapter import dataset_of, signature_of
 
-        loop = self._loop()
+        loop, stream = self._loop(), self._stream
         weights = self._row_weights.spec if self._row_weights else None
         roles = self._roles.without_lists()
-        return dataset_of(lambda: self._pass(loop, roles), signature_of(self._stream, roles, weights))
+        bundled = _caller(1) is not None and is_small(stream.spec, stream.batch_size)  # Keras alone says how far it is
+
+        def elements() -> Iterator[Any]:
+            drawn = self._pass(loop, roles)
+            return Bundles(drawn, lambda: stream.ready) if bundled else drawn
+
+        return dataset_of(elements, signature_of(stream, roles, weights), bundled=bundled)
 
     def get_numpy_iterator(self) -> Iterator[Any]:
         """Return a pass as arrays."""

@@ -120,6 +120,11 @@ class Stream:
         """Return how many batches were handed out, how long the reader waited for them (seconds), and more."""
         return self._supply.stats()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the batch at the cursor, or the one after the last that was peeked at, is here: nobody would wait."""
+        return self._supply.ready
+
     # -- iterating -------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:

@@ -50,6 +50,10 @@ class Supply(Protocol):
     doubts: list[str]  # what seems wrong with the user's code, in sentences
     latest: int  # the batch to join the foremost stream of the same dataset at
 
+    @property
+    def ready(self) -> bool:
+        """Whether the batch after the last one that was taken is here."""
+
     def refuse_fork(self) -> None:
         """Raise in a forked child of the process that opened the stream."""
 
@@ -103,6 +107,11 @@ class SharedSupply:
         self.info: DatasetInfo = self._opened.info
         self.doubts = self._opened.doubts
         self.latest = self._opened.latest
+
+    @property
+    def ready(self) -> bool:
+        """Whether the batch after the last one that was taken is here, as far as is known without asking."""
+        return self._window.ready
 
     def refuse_fork(self) -> None:
         """Raise in a forked child: its sockets are its parent's."""
@@ -296,6 +305,11 @@ class InlineSupply:
         self.latest = 0
         shard.check(self.info)
         self._tell()
+
+    @property
+    def ready(self) -> bool:
+        """Never: each is made when it is taken."""
+        return False
 
     def refuse_fork(self) -> None:
         """A copy of this process makes the same batches: nothing is refused."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from loader_client.bundles import spec_of_bundles
 from loader_client.roles import Roles
 from loader_service.protocol.errors import StreamClosed
 from loader_service.protocol.ragged import Ragged, Text
@@ -57,11 +58,17 @@ def tensor_of(value: Any) -> Any:
     return value
 
 
-def dataset_of(elements: Callable[[], Iterator[Any]], signature: Any, batches: int | None = None) -> tf.data.Dataset:
+def dataset_of(
+    elements: Callable[[], Iterator[Any]],
+    signature: Any,
+    batches: int | None = None,
+    bundled: bool = False,
+) -> tf.data.Dataset:
     """Return a dataset each pass over which is what `elements()` yields.
 
     Args:
         batches: Of a whole pass, where that is known.
+        bundled: Whether `elements()` yields bundles of them.
     """
     # TensorFlow keeps the functions of a dataset for as long as the process lives: theirs must not keep the stream.
     kept = weakref.ref(elements)
@@ -72,7 +79,9 @@ def dataset_of(elements: Callable[[], Iterator[Any]], signature: Any, batches: i
             raise StreamClosed("the tf.data.Dataset that was made of this stream is gone: keep it while you iterate")
         return alive()
 
-    dataset = tf.data.Dataset.from_generator(begin, output_signature=signature)
+    drawn = spec_of_bundles(signature) if bundled else signature
+    dataset = tf.data.Dataset.from_generator(begin, output_signature=drawn)
+    dataset = dataset.unbatch() if bundled else dataset
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing to tune: batches are prefetched in shared memory already
     options.threading.private_threadpool_size = 1
