@@ -371,10 +371,7 @@ class Chain:
 
     def _draw(self, epoch: int, positions: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
         """Return the random numbers of each transform, of shape (rows, draws)."""
-        return {
-            number: uniforms(self._keys.of(epoch, number), positions, count)
-            for number, count in self._draws
-        }
+        return {number: uniforms(self._keys.of(epoch, number), positions, count) for number, count in self._draws}
 
     def _fill_samples(self, ids: NDArray[np.int64], positions: NDArray[np.int64], turn: Turn, out: Rows) -> None:
         units = self._units

@@ -1,13 +1,16 @@
 """Parts of JPEGs are the same parts of the whole, to the bit; smaller ones are what libjpeg makes of all of it."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from loader_service import Dataset
 from loader_service.dataset.sources import jpeg_region
@@ -90,8 +93,14 @@ def test_a_damaged_file_gives_the_same_pixels_or_the_same_error(seed, count):
     damaged[rng.integers(3, len(damaged), count)] = rng.integers(0, 256, count)
     encoded = damaged.tobytes()
     try:
+        plain = simplejpeg.decode_jpeg(encoded, "RGB", strict=True)
+    except ValueError:
+        plain = None
+    try:
         whole = decode_image(encoded, "rgb")
+        assert plain is None or np.array_equal(whole, plain)
     except DatasetError as error:
+        assert plain is None
         whole, sentence = None, str(error)
     try:
         picture = left_encoded(encoded, "rgb", shrinks=False)
@@ -103,6 +112,34 @@ def test_a_damaged_file_gives_the_same_pixels_or_the_same_error(seed, count):
     else:
         if whole is not None:
             assert np.array_equal(part, whole[:, : part.shape[1]])
+
+
+@is_built
+@pytest.mark.parametrize("more", [b"\x00", b"\x12\x34\x56", b"\xff\x00\x01", b"\xff"])
+def test_what_stands_between_the_last_pixel_and_the_end_is_seen_where_all_is_decoded(more):
+    encoded = jpeg("4:2:0", 61, 50)
+    damaged = encoded[:-2] + more + encoded[-2:]
+    region = jpeg_region.kernel().region
+
+    assert region(encoded, 1, 0, 0, np.empty((61, 50, 3), np.uint8)) is not None
+    assert region(damaged, 1, 0, 0, np.empty((60, 50, 3), np.uint8)) is not None
+    as_plain = region(damaged, 1, 0, 0, np.empty((61, 50, 3), np.uint8)) is None
+    assert as_plain == (more != b"\xff")  # which may stand before every marker
+
+
+@is_built
+@pytest.mark.parametrize("quality", [1, 20, 60, 99, 100])
+@pytest.mark.parametrize("optimize", [False, True])
+def test_codes_of_every_length_are_read(quality, optimize):
+    """Noise in all coefficients, as large as they may be: codes up to 16 bits, and numbers up to 11."""
+    rng = np.random.default_rng(quality)
+    noise = np.where(rng.random((200, 200, 3)) < 0.5, 0, 255) * (np.arange(200)[:, None, None] > rng.integers(50, 150))
+    file = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).save(file, "JPEG", quality=quality, optimize=optimize, subsampling=0)
+    whole = np.empty((200, 200, 3), np.uint8)
+
+    assert jpeg_region.kernel().region(file.getvalue(), 1, 0, 0, whole) is whole
+    assert np.array_equal(whole, simplejpeg.decode_jpeg(file.getvalue(), "RGB"))
 
 
 @is_built

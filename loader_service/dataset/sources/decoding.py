@@ -1,4 +1,7 @@
-"""Encoded pictures -> pixels: JPEG with libjpeg-turbo, all else with OpenCV; Exif orientation is not applied."""
+"""Encoded pictures -> pixels: JPEG with libjpeg-turbo, all else with OpenCV; Exif orientation is not applied.
+
+Common JPEGs are decoded by the kernel, in part or as a whole; what it refuses, and all where there is none, by simplejpeg.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class EncodedJpeg:
         """
         decoder = kernel()
         rows, columns = (-(-side // shrink) for side in self.shape[:2])
-        if decoder is not None and (height, width) != (rows, columns):
+        if decoder is not None:
             part = np.empty((height, width, self.shape[2]), np.uint8)
             if decoder.region(self._encoded, shrink, top, left, part) is not None:
                 return part
@@ -113,6 +116,12 @@ def decode_image(encoded: Encoded, color: Color) -> np.ndarray:
         DatasetError: If the bytes are no picture, or only a part of one.
     """
     if encoded[: len(JPEG_MAGIC)] == JPEG_MAGIC:
+        decoder = kernel()
+        size = None if decoder is None else decoder.size(encoded)
+        if decoder is not None and size is not None:
+            whole = np.empty((*size, CHANNELS[color]), np.uint8)
+            if decoder.region(encoded, 1, 0, 0, whole) is not None:
+                return whole
         try:
             pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, colorspace=JPEG_COLORS[color], strict=True)
         except ValueError as error:

@@ -19,13 +19,18 @@
 #error "libjpeg-turbo 2.1 or later is needed: jpeg_crop_scanline, jpeg_skip_scanlines"
 #endif
 
+#include "jpeg_huffman.h"
+
 enum { DONE = 0, REFUSED = 1 };
 
 typedef struct {
     struct jpeg_decompress_struct jpeg; /* first: libjpeg hands out its address */
     struct jpeg_error_mgr errors;
     jmp_buf refuse;
+    Huffman huffman;
 } Decoder;
+
+static Huffman *huffman_of(j_decompress_ptr jpeg) { return &((Decoder *)jpeg)->huffman; }
 
 static void on_error(j_common_ptr jpeg) { longjmp(((Decoder *)jpeg)->refuse, 1); }
 
@@ -88,6 +93,7 @@ static int decode(j_decompress_ptr jpeg, int top, int left, int height, int widt
         (JDIMENSION)height > jpeg->output_height - top || (JDIMENSION)left > jpeg->output_width ||
         (JDIMENSION)width > jpeg->output_width - left)
         return REFUSED;
+    begin_huffman(jpeg);
     JDIMENSION first = left, columns = width;
     widen(jpeg, &first, &columns);
     jpeg_crop_scanline(jpeg, &first, &columns); /* which begins further left, where blocks do */
@@ -101,7 +107,9 @@ static int decode(j_decompress_ptr jpeg, int top, int left, int height, int widt
             return REFUSED;
         memcpy(out + done * nbytes, row + (left - first) * pixel, nbytes);
     }
-    return DONE;
+    if (jpeg->output_scanline < jpeg->output_height)
+        return DONE;
+    return end_huffman(jpeg) && jpeg_finish_decompress(jpeg) ? DONE : REFUSED; /* the last row: what follows is read */
 }
 
 static void prepare(Decoder *decoder) {
