@@ -5,8 +5,8 @@
 decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly, and
 nobody antialiases. Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
 
-tf.data, DALI and we decode only the part that is cropped out. The floor decodes the whole picture, since no Python
-package offers that part alone: whoever does it natively may be above the floor.
+tf.data, DALI and we decode only the part that is cropped out. So does the floor of training, with our kernel, since no
+Python package offers that part alone; where it is not built, and in evaluation, the floor decodes the whole picture.
 
 Large photos: 300 JPEGs of 12 megapixels, trained on in the same way. Ours decodes them at a half, a quarter or an
 eighth of their size, where the crop is scaled down by as much: `shrink_on_load=True`.
@@ -77,14 +77,27 @@ class Train(Photos):
         return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=7).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
-        import cv2
-
         picture = decoded(i, self.paths)
         top, left, height, width = random_box(*picture.shape[:2], rng)
-        part = picture[top : top + height, left : left + width]
-        cv2.resize(part, (SIZE, SIZE), dst=x, interpolation=cv2.INTER_LINEAR)
-        if rng.random() < 0.5:
-            cv2.flip(x, 1, dst=x)
+        finish(picture[top : top + height, left : left + width], rng, x)
+
+    def fill(self, ids: Ids, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> None:
+        from loader_service.dataset.sources.jpeg_region import kernel
+
+        decoder = kernel()
+        if decoder is None:
+            super().fill(ids, rng, x, y)
+            return
+        for row, i in enumerate(ids.tolist()):
+            with open(self.paths[i], "rb", buffering=0) as file:
+                encoded = file.read()
+            size = decoder.size(encoded)
+            assert size is not None, "photos are common JPEGs"
+            top, left, height, width = random_box(*size, rng)
+            part = np.empty((height, width, 3), np.uint8)
+            decoder.region(encoded, 1, top, left, part)
+            finish(part, rng, x[row])
+        np.take(self.labels, ids, out=y)
 
     def tf_sample(self, path: Any, label: Any) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -189,6 +202,15 @@ def ffcv_fields(mode: str) -> dict[str, Any]:
 
 def stored(i: int) -> tuple[Any, ...]:
     return decoded(i), int(LABELS[i])
+
+
+def finish(part: np.ndarray, rng: np.random.Generator, x: np.ndarray) -> None:
+    """Scale a part of a picture, and mirror it half of the time."""
+    import cv2
+
+    cv2.resize(part, (SIZE, SIZE), dst=x, interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.5:
+        cv2.flip(x, 1, dst=x)
 
 
 def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -1,6 +1,7 @@
 """Encoded pictures -> pixels: JPEG with libjpeg-turbo, all else with OpenCV; Exif orientation is not applied.
 
-Common JPEGs are decoded by the kernel, in part or as a whole; what it refuses, and all where there is none, by simplejpeg.
+Common JPEGs are decoded by the kernel, in part or as a whole; what it refuses, and all where there is none, is decoded by
+simplejpeg.
 """
 
 from __future__ import annotations
