@@ -1,6 +1,6 @@
 """Encoded pictures -> pixels: JPEG with libjpeg-turbo, all else with OpenCV; Exif orientation is not applied.
 
-Common JPEGs are decoded by the kernel, in part or as a whole; what it refuses, and all where there is none, is decoded by
+Common JPEGs are decoded by the kernel, in part or as a whole; what it refuses, and all where there is none, goes to
 simplejpeg.
 """
 
