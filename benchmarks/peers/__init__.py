@@ -58,7 +58,7 @@ LOADERS = {
     "Grain, 2 threads": loader("grain", grain_loader, processes=False),
     "Grain, 2 processes": loader("grain", grain_loader, processes=True),
     "NVIDIA DALI on the CPU, 2 threads": loader("nvidia.dali", dali, short=True),
-    "SPDL, 2 threads": loader("spdl", spdl_loader, process=False),
+    "SPDL, 2 threads": loader("spdl", spdl_loader, process=False, short=True),
     "SPDL, 2 threads in a process": loader("spdl", spdl_loader, process=True),
     "tensorpack, 2 processes": loader("tensorpack", tensorpack_loader),
     "FFCV, 2 threads, a file of its own": loader("ffcv", ffcv_loader),
