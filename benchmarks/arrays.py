@@ -1,9 +1,10 @@
 """How fast are small pictures gathered from one mapped array, in shuffled order, half of them mirrored?
 
-20,000 pictures of 64 x 64 x 3 uint8 in one `.npy` file, batches of 256. The work is one gather of 12 KB rows, and
-`cv2.flip` in place: very little, so that what counts is the way of a batch of 3 MB from process to process.
+20,000 pictures of 64 x 64 x 3 uint8 in one `.npy` file, batches of 256. The work is one gather of 12 KB rows, half of
+them mirrored: very little, so that what counts is the way of a batch of 3 MB from process to process. Others gather,
+and then mirror in place; ours mirrors with the copy.
 
-We lose to the loop in one process, which has no such way to go. tf.data holds the whole array in memory.
+The loop in one process has no such way to go, and one core. tf.data holds the whole array in memory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Fields that need no other field of their sample: the rows of a task are made field by field.
 
     gathered    small rows, whose steps take columns: one read into the rows, or beside them, then step after step
+    chosen      parts of pictures that lie in one array in memory, mirrored or not: one copy for all, then the same
     viewed      rows that lie in one array in memory: each is changed from there into its row of the batch
     ragged      rows of different lengths, in one array: their bytes are copied
 
