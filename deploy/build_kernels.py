@@ -38,7 +38,7 @@ class Kernel(NamedTuple):
 
 KERNELS = (
     Kernel(DATASET / "sources" / "jpeg_region.c", "JPEGs will be decoded in whole", ("-ljpeg",)),
-    Kernel(DATASET / "transforms" / "geometry" / "parts.c", "pictures in memory will be cut out one by one"),
+    Kernel(DATASET / "transforms" / "geometry" / "windows.c", "pictures in memory will be cut out one by one"),
 )
 
 

@@ -18,8 +18,8 @@ from loader_service.dataset.transforms.geometry.drawing import density, drawn
 from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.geometric import Geometric, look_of
 from loader_service.dataset.transforms.geometry.moves import Cut
-from loader_service.dataset.transforms.geometry.parts import Parts
 from loader_service.dataset.transforms.geometry.placement import Placement
+from loader_service.dataset.transforms.geometry.windows import Windows
 from loader_service.dataset.transforms.transform import ColumnDraws, Draws, Sample
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -135,12 +135,12 @@ class Run:
     ) -> np.ndarray:
         """Return what is chosen of `pictures[ids]`; in `out`, where that is given, or in fresh memory."""
         height, width, channels = pictures.shape[1:]
-        parts = Parts(len(ids), height, width)
+        windows = Windows(len(ids), height, width)
         for step, drawn_numbers in zip(self.steps, draws, strict=True):
-            parts.follow(step.moves_of_many(parts.height, parts.width, drawn_numbers))
+            windows.follow(step.moves_of_many(windows.height, windows.width, drawn_numbers))
         if out is None:
-            out = np.empty((len(ids), parts.height, parts.width, channels), pictures.dtype)
-        parts.copy(pictures, ids, out)
+            out = np.empty((len(ids), windows.height, windows.width, channels), pictures.dtype)
+        windows.copy(pictures, ids, out)
         return out
 
     def _drawn(self, picture: Picture, placement: Placement, out: np.ndarray | None) -> np.ndarray:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from loader_service import Dataset
 from loader_service.dataset.draws import uniforms
 from loader_service.dataset.fusing import Group, Run
-from loader_service.dataset.transforms.geometry import parts
+from loader_service.dataset.transforms.geometry import windows
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
 from loader_service.dataset.transforms.geometry.flip import RandomFlip
 from loader_service.protocol.errors import SampleError
 from tests.dataset.reference import assert_same, plain_batch
 
-is_built = pytest.mark.skipif(parts.kernel() is None, reason="the kernel is not built here")
+is_built = pytest.mark.skipif(windows.kernel() is None, reason="the kernel is not built here")
 DTYPES = ("uint8", "bool", "uint16", "float16", "float32", "float64", "complex128")
 probabilities = st.sampled_from([0.0, 0.5, 1.0])
 flips = st.builds(lambda across, down: RandomFlip(horizontal=across, vertical=down), probabilities, probabilities)
@@ -26,7 +26,7 @@ flips = st.builds(lambda across, down: RandomFlip(horizontal=across, vertical=do
 def built(request, monkeypatch):
     """Whether there is a kernel."""
     if not request.param:
-        monkeypatch.setattr(parts, "kernel", lambda: None)
+        monkeypatch.setattr(windows, "kernel", lambda: None)
     return request.param
 
 
@@ -71,7 +71,7 @@ def test_without_the_kernel_they_are_the_same(chain, channels, seed):
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 255, (5, height, width, channels), np.uint8)
     ids = rng.integers(0, 5, 8)
-    told = parts.Parts(8, height, width)
+    told = windows.Windows(8, height, width)
     for number, step in enumerate(steps):
         told.follow(step.moves_of_many(told.height, told.width, uniforms(number, np.arange(8), step.draws)))
     one, other = (np.zeros((8, told.height, told.width, channels), np.uint8) for _ in "ab")
@@ -85,7 +85,7 @@ def test_without_the_kernel_they_are_the_same(chain, channels, seed):
 def test_nothing_beside_the_rows_is_written_to(built):
     pictures = np.full((3, 7, 9, 3), 5, np.uint8)
     around = np.zeros((4, 7, 9, 3), np.uint8)
-    told = parts.Parts(2, 7, 9)
+    told = windows.Windows(2, 7, 9)
     told.follow(RandomFlip(horizontal=1.0).moves_of_many(7, 9, np.zeros((2, 2))))
 
     told.copy(pictures, np.array([2, 0]), around[1:3])

@@ -1,4 +1,4 @@
-"""Parts of many pictures of one size, mirrored or not: copied by one call of parts.c, where it was built.
+"""What is shown of many pictures of one size, mirrored or not: copied by one call of windows.c, where it was built.
 
 Without it nothing is different but the speed.
 """
@@ -16,34 +16,34 @@ from numpy.typing import NDArray
 from loader_service.dataset.transforms.geometry.drawing import flipped
 from loader_service.dataset.transforms.geometry.moves import Cuts, Mirror, Mirrors
 
-LIBRARY = Path(__file__).with_name("_parts.so")
+LIBRARY = Path(__file__).with_name("_windows.so")
 
 
-class Parts:
+class Windows:
     """The part of each picture that crops and mirrors leave; in pixels.
 
-    >>> parts = Parts(1, height=5, width=7)
-    >>> parts.follow(Mirrors(np.array([True]), np.array([False])))
-    >>> parts.follow(Cuts(np.array([1]), np.array([0]), height=4, width=6))
-    >>> parts.windows.tolist(), parts.height, parts.width
+    >>> windows = Windows(1, height=5, width=7)
+    >>> windows.follow(Mirrors(np.array([True]), np.array([False])))
+    >>> windows.follow(Cuts(np.array([1]), np.array([0]), height=4, width=6))
+    >>> windows.places.tolist(), windows.height, windows.width
     ([[1, 1, 1, 0]], 4, 6)
     """
 
     def __init__(self, count: int, height: int, width: int) -> None:
         """Begin with all of each picture."""
         self.height, self.width = height, width
-        self.windows = np.zeros((count, 4), np.int64)  # top, left, mirrored left-right, mirrored top-bottom
+        self.places = np.zeros((count, 4), np.int64)  # top, left, mirrored left-right, mirrored top-bottom
 
     def follow(self, move: Cuts | Mirrors) -> None:
         """Do one more move to each."""
-        windows = self.windows
+        places = self.places
         if isinstance(move, Mirrors):
-            windows[:, 2] ^= move.left_right
-            windows[:, 3] ^= move.top_bottom
+            places[:, 2] ^= move.left_right
+            places[:, 3] ^= move.top_bottom
             return
         top, left, height, width = move  # cut first, and mirror what is left
-        windows[:, 0] += np.where(windows[:, 3], self.height - top - height, top)
-        windows[:, 1] += np.where(windows[:, 2], self.width - left - width, left)
+        places[:, 0] += np.where(places[:, 3], self.height - top - height, top)
+        places[:, 1] += np.where(places[:, 2], self.width - left - width, left)
         self.height, self.width = height, width
 
     def copy(self, pictures: np.ndarray, ids: NDArray[np.int64], out: np.ndarray) -> None:
@@ -60,17 +60,18 @@ class Parts:
         _, height, width, channels = pictures.shape
         pixel = channels * pictures.itemsize
         ids = np.ascontiguousarray(ids)
-        windows, count = _address(self.windows), len(ids)
-        library(_address(pictures), height, width, pixel, _address(ids), windows, count, *out.shape[1:3], _address(out))
+        places, count = _address(self.places), len(ids)
+        library(_address(pictures), height, width, pixel, _address(ids), places, count, *out.shape[1:3], _address(out))
 
     def copy_singly(self, pictures: np.ndarray, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Do the same, picture by picture."""
-        for row, (number, window) in enumerate(zip(ids.tolist(), self.windows.tolist(), strict=True)):
+        for row, (number, window) in enumerate(zip(ids.tolist(), self.places.tolist(), strict=True)):
             top, left, left_right, top_bottom = window
             part = pictures[number, top : top + self.height, left : left + self.width]
-            made = flipped(part, Mirror(bool(left_right), bool(top_bottom)), out[row])
-            if made is not out[row]:
-                out[row] = made
+            target = out[row]
+            made = flipped(part, Mirror(bool(left_right), bool(top_bottom)), target)
+            if made is not target:
+                target[...] = made
 
 
 def _address(array: np.ndarray) -> int:
@@ -80,9 +81,9 @@ def _address(array: np.ndarray) -> int:
 
 @cache
 def kernel() -> Any:
-    """Return the function of parts.c, which holds no lock while it works; None, if it was not built."""
+    """Return the function of windows.c, which holds no lock while it works; None, if it was not built."""
     try:
-        found = ctypes.CDLL(str(LIBRARY)).copy_parts
+        found = ctypes.CDLL(str(LIBRARY)).copy_windows
     except OSError:
         return None
     address, size = ctypes.c_void_p, ctypes.c_size_t

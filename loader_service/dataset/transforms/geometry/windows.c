@@ -1,4 +1,4 @@
-/* Parts of pictures of one size, each copied into a row, mirrored or not.
+/* What is shown of pictures of one size, each copied into a row, mirrored or not.
  *
  * Reason: a small picture is copied in less time than Python takes to say what of it, and mirrored with the copy it is
  * touched once. Where every part lies is checked by who calls. Pixels have any size; nothing is kept between calls.
@@ -69,8 +69,8 @@ static Turn *choose_turn(size_t pixel, Order *order) {
 }
 
 /* Copy the part of picture ids[k] that windows[k] says to the k-th place of `out`; sizes are in pixels. */
-void copy_parts(const unsigned char *pictures, size_t height, size_t width, size_t pixel, const int64_t *ids,
-                const Window *windows, size_t count, size_t part_height, size_t part_width, unsigned char *out) {
+void copy_windows(const unsigned char *pictures, size_t height, size_t width, size_t pixel, const int64_t *ids,
+                  const Window *windows, size_t count, size_t part_height, size_t part_width, unsigned char *out) {
     Order order;
     Turn *turned = choose_turn(pixel, &order);
     const size_t line = width * pixel, nbytes = part_width * pixel;
