@@ -49,31 +49,30 @@ class Bundles(Iterator[Any]):
         if not self._ready():
             return tf.nest.map_structure(lambda leaf: leaf[None], element)
         room = tf.nest.map_structure(lambda leaf: np.empty((MOST, *leaf.shape), leaf.dtype), element)
+        places, leaves = tf.nest.flatten(room), tf.nest.flatten(element)
+        del element  # it lies in a slot, which is wanted again
         count = 0
-        while element is not None:
-            for place, leaf in zip(tf.nest.flatten(room), tf.nest.flatten(element), strict=True):
+        while leaves:
+            for place, leaf in zip(places, leaves, strict=True):
                 place[count] = leaf
             count += 1
-            element = self._another(element) if count < MOST and self._ready() else None
+            leaves = self._another(places) if count < MOST and self._ready() else []
         return tf.nest.map_structure(lambda place: place[:count], room)
 
-    def _another(self, before: Any) -> Any:
-        """Return the next element; None if there is none, or it does not go with the one before."""
+    def _another(self, places: list[np.ndarray]) -> list[Any]:
+        """Return what the next element is made of; nothing if there is none, or it does not fit into these places."""
         try:
             element = next(self._elements)
         except StopIteration:
-            return None
+            return []
         except Exception as error:
             self._error = error
-            return None
-        if _shapes(element) == _shapes(before):
-            return element
+            return []
+        leaves: list[Any] = tf.nest.flatten(element)
+        if all(leaf.shape == place.shape[1:] for leaf, place in zip(leaves, places, strict=True)):
+            return leaves
         self._next = element
-        return None
-
-
-def _shapes(element: Any) -> list[tuple[int, ...]]:
-    return [leaf.shape for leaf in tf.nest.flatten(element)]
+        return []
 
 
 def spec_of_bundles(signature: Any) -> Any:

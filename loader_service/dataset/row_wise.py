@@ -49,7 +49,7 @@ class RowWise:
         for unit in self._units:
             if isinstance(unit, WholeSample) and isinstance(unit.step, MapRows):
                 rows = self._call(unit, unit.step, self._columns(rows, unit.step), ids, positions, turn)
-            elif isinstance(rows, dict) and unit.takes_columns and len(unit.fields) == 1:
+            elif isinstance(rows, dict) and unit.takes_columns:
                 (field,) = unit.fields
                 try:
                     rows[field] = unit.change_column(rows[field], turn, None)
@@ -68,7 +68,7 @@ class RowWise:
         """
         found: set[int] = set()
         for unit in self._units:
-            columns = maps_rows(unit) or (columns and unit.takes_columns and len(unit.fields) == 1)
+            columns = maps_rows(unit) or (columns and unit.takes_columns)
             if columns:
                 found.update(unit.numbers)
         return found

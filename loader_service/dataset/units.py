@@ -74,7 +74,7 @@ class Unit:
 
     @property
     def takes_columns(self) -> bool:
-        """Whether `change_column` takes no longer than `change`, row by row."""
+        """Whether it acts on one field, and `change_column` takes no longer than `change`, row by row."""
         return False
 
     def change_column(self, values: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:

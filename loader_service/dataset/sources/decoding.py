@@ -74,7 +74,7 @@ class EncodedJpeg:
                 return shrunk
             except ValueError:
                 pass  # damaged, or rare: as below
-        pixels = decode_image(self._encoded, self._color)
+        pixels = _decode_without_kernel(self._encoded, self._color)
         if shrink > 1:
             pixels = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA).reshape(rows, columns, -1)
         return pixels
@@ -98,7 +98,7 @@ def left_encoded(encoded: Encoded, color: Color, *, shrinks: bool) -> EncodedJpe
             size = _size(encoded)
         if size is not None:
             return EncodedJpeg(encoded, color, size, shrinks=shrinks and min(size) >= LEAST_SHRUNK)
-    return decode_image(encoded, color)
+    return _decode_without_kernel(encoded, color)
 
 
 def _size(encoded: Encoded) -> tuple[int, int] | None:
@@ -116,13 +116,12 @@ def decode_image(encoded: Encoded, color: Color) -> np.ndarray:
     Raises:
         DatasetError: If the bytes are no picture, or only a part of one.
     """
+    picture = left_encoded(encoded, color, shrinks=False)
+    return picture.decode(0, 0, *picture.shape[:2]) if isinstance(picture, EncodedJpeg) else picture
+
+
+def _decode_without_kernel(encoded: Encoded, color: Color) -> np.ndarray:
     if encoded[: len(JPEG_MAGIC)] == JPEG_MAGIC:
-        decoder = kernel()
-        size = None if decoder is None else decoder.size(encoded)
-        if decoder is not None and size is not None:
-            whole = np.empty((*size, CHANNELS[color]), np.uint8)
-            if decoder.region(encoded, 1, 0, 0, whole) is not None:
-                return whole
         try:
             pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, colorspace=JPEG_COLORS[color], strict=True)
         except ValueError as error:
