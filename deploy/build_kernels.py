@@ -39,6 +39,8 @@ class Kernel(NamedTuple):
 KERNELS = (
     Kernel(DATASET / "sources" / "jpeg_region.c", "JPEGs will be decoded in whole", ("-ljpeg",)),
     Kernel(DATASET / "transforms" / "geometry" / "windows.c", "pictures in memory will be cut out one by one"),
+    Kernel(DATASET / "sources" / "npy_bodies.c", ".npy files will be read one by one"),
+    Kernel(DATASET / "draws.c", "random numbers will be drawn by NumPy"),
 )
 
 

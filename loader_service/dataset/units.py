@@ -152,7 +152,8 @@ class Geometry(Unit):
 
     def change(self, value: np.ndarray, turn: Turn, out: np.ndarray | None) -> np.ndarray:
         """Draw the picture."""
-        return self.run.draw(value, [turn.numbers[number][turn.row] for number in self.numbers], out)
+        numbers, row = turn.numbers, turn.row
+        return self.run.draw(value, [numbers[number][row] for number in self.numbers], out)
 
     @property
     def takes_columns(self) -> bool:

@@ -157,12 +157,13 @@ class PackedStrings:
     """
 
     def __init__(self, packed: dict[str, np.ndarray]) -> None:
-        self._bytes = np.ascontiguousarray(packed["bytes"]).data
-        self._offsets = packed["offsets"]
+        self.bytes = np.ascontiguousarray(packed["bytes"]).view(np.uint8)
+        self.offsets = np.ascontiguousarray(packed["offsets"], np.int64)
+        self._memory = self.bytes.data
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> bytes:
-        start, end = self._offsets[index], self._offsets[index + 1]
-        return self._bytes[start:end].tobytes()
+        start, end = self.offsets[index], self.offsets[index + 1]
+        return self._memory[start:end].tobytes()

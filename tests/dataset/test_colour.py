@@ -254,6 +254,19 @@ def test_hues_of_yiq_keep_their_grey_and_turn_the_same_way():
     assert np.abs(done(turn, np.full((2, 2, 3), 77, np.uint8)).astype(int) - 77).max() <= 1
 
 
+@given(st.floats(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_colours_are_brightened_as_each_channel_by_itself(factor):
+    """Three channels go another way than one: each byte comes out the same."""
+    picture = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    brighten = RandomBrightness(factor=(factor, factor))
+
+    in_colour = done(brighten, np.concatenate([picture, picture[::-1], picture[:, ::-1]], axis=2))
+
+    assert np.array_equal(in_colour[..., :1], done(brighten, picture))
+    assert np.array_equal(in_colour[..., 1:2], done(brighten, picture[::-1].copy()))
+
+
 @given(st.floats(0.8, 1.1), st.floats(0.8, 1.1), st.floats(0.6, 1.2), st.floats(-0.5, 0.5))
 @settings(max_examples=30, deadline=None)
 def test_jitter_is_its_four_parts_one_after_the_other(brightness, contrast, saturation, hue):

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader_service.dataset.draws import mix, row_of_uniforms, stream_key, uniforms
+from loader_service.dataset import draws
+from loader_service.dataset.draws import mix, row_of_uniforms, stream_key, uniforms, unit
 
 KEY = stream_key("draws", 7, 0, 0)
 
@@ -79,3 +80,14 @@ def test_another_seed_epoch_or_transform_draws_other_numbers(other):
 def test_parts_of_a_key_do_not_run_together():
     assert stream_key("a", 11) != stream_key("a", 1, 1)
     assert stream_key("a", "1") != stream_key("a", 1)
+
+
+@pytest.mark.skipif(draws.kernel() is None, reason="the kernel is not built here")
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**48), st.integers(0, 20), st.integers(0, 24))
+def test_the_kernel_draws_what_numpy_draws(key, first, rows, count):
+    positions = np.arange(first, first + 2 * rows)[::2]
+
+    numbers = uniforms(key, positions, count)
+
+    assert numbers.shape == (rows, count)
+    assert (numbers == unit(mix(np.add.outer(positions * count, np.arange(1, count + 1)).astype(np.uint64), key))).all()

@@ -15,7 +15,7 @@ from loader_service.dataset.packing.format import FILE, Form
 from loader_service.dataset.sources.contents import Decoding, FieldFiles
 from loader_service.dataset.sources.decoding import decode_image
 from loader_service.dataset.sources.mask import decode_mask
-from loader_service.dataset.sources.npy_files import MAX_HEADER, NpyHeader
+from loader_service.dataset.sources.npy_bodies import MAX_HEADER, NpyHeader
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec
 

@@ -34,7 +34,8 @@ from loader_service.dataset.sources.decoding import (
 from loader_service.dataset.sources.image_folder import SUFFIXES
 from loader_service.dataset.sources.labels import LABEL, Column, label_columns
 from loader_service.dataset.sources.mask import decode_mask
-from loader_service.dataset.sources.npy_files import NpyBodies
+from loader_service.dataset.sources.npy_bodies import NpyBodies
+from loader_service.dataset.sources.paths import Paths
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.ledger import error_about
@@ -79,9 +80,9 @@ class FilesSource(Source):
         """Return the files of each field, and the labels."""
         files = {}
         for field in _fields(index, "paths"):
-            path_of = _Paths(self.folder, PackedStrings(sub_index(index, f"paths.{field}")))
+            path_of = _paths_of(self.folder, index, field)
             decoding: Decoding = "mask" if field in self.masks else self.color
-            files[field] = FieldFiles(path_of, index[f"sizes.{field}"], "npy" if path_of.are_npy else decoding)
+            files[field] = FieldFiles(path_of, index[f"sizes.{field}"], "npy" if _are_npy(path_of) else decoding)
         return Contents(files, _labels(index))
 
 
@@ -303,6 +304,15 @@ def _fields(index: Index, part: str) -> list[str]:
     return [key.removeprefix(f"{part}.").removesuffix(".offsets") for key in found]
 
 
+def _paths_of(root: str, index: Index, field: str) -> Paths:
+    return Paths(root, PackedStrings(sub_index(index, f"paths.{field}")), any_root=True)
+
+
+def _are_npy(files: Paths) -> bool:
+    """Return whether the files hold arrays, not pictures: all are of one kind."""
+    return files(0).lower().endswith(NPY.encode())
+
+
 def _labels(index: Index) -> Index:
     """Return the column of each field of labels."""
     return sub_index(index, "column")
@@ -311,30 +321,11 @@ def _labels(index: Index) -> Index:
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
-class _Paths:
-    """The paths of one field's files, absolute, without a million Python strings."""
-
-    def __init__(self, root: str, packed: PackedStrings) -> None:
-        self._root, self._packed = os.fsencode(root).rstrip(b"/") + b"/", packed
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-    @property
-    def are_npy(self) -> bool:
-        """Whether the files hold arrays, not pictures: all are of one kind."""
-        return self(0).lower().endswith(NPY.encode())
-
-    def __call__(self, sample_id: int) -> bytes:
-        path = self._packed[sample_id]
-        return path if path.startswith(b"/") else self._root + path
-
-
 class _Pictures:
     """Decodes the pictures of one field."""
 
     def __init__(
-        self, path_of: _Paths, decode: Callable[[bytes], np.ndarray], leave: Callable[[bytes], np.ndarray | EncodedJpeg]
+        self, path_of: Paths, decode: Callable[[bytes], np.ndarray], leave: Callable[[bytes], np.ndarray | EncodedJpeg]
     ) -> None:
         self.path_of, self._decode, self._leave = path_of, decode, leave
 
@@ -363,8 +354,8 @@ class FilesReader:
         self.shrinks = shrinks
         decode, leave = partial(decode_image, color=color), partial(left_encoded, color=color, shrinks=shrinks)
         for field in _fields(index, "paths"):
-            path_of = _Paths(root, PackedStrings(sub_index(index, f"paths.{field}")))
-            if path_of.are_npy:
+            path_of = _paths_of(root, index, field)
+            if _are_npy(path_of):
                 self._files[field] = NpyBodies(path_of)
             else:
                 self._files[field] = _Pictures(path_of, decode_mask if field in masks else decode, leave)
@@ -406,7 +397,8 @@ class FilesReader:
             return
         files = self._files[field]
         assert isinstance(files, NpyBodies), "pictures are no column"
-        for row, sample_id in enumerate(ids.tolist()):
+        for row in files.read_alike(ids, out):
+            sample_id = int(ids[row])
             try:
                 self._naming(field, sample_id, partial(files.read_into, out=out[row : row + 1]))
             except (OSError, DatasetError) as error:

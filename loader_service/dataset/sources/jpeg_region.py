@@ -5,34 +5,28 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
 
+from loader_service.dataset.kernels import ADDRESS, INT, SIZE, address, library_of
+
 WHOLE = "LOADER_SERVICE_WHOLE_JPEGS"  # in the environment: decode all of each, as if there were no kernel
-SIZE = ctypes.c_int * 2
-LIBRARY = Path(__file__).with_name("_jpeg_region.so")
+HeightWidth = ctypes.c_int * 2
 
 
 class Kernel:
-    """The functions of jpeg_region.c; they hold no lock while they work."""
+    """The functions of jpeg_region.c."""
 
-    def __init__(self, library: Path) -> None:
-        """Load it.
-
-        Raises:
-            OSError: If there is none, or no libjpeg that it was built for.
-        """
-        loaded = ctypes.CDLL(str(library))
-        self._size, self._region = loaded.jpeg_size, loaded.jpeg_region
-        address, integer, nbytes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
-        self._size.argtypes = [address, nbytes, address]
-        self._region.argtypes = [address, nbytes, *[integer] * 6, address]
+    def __init__(self, library: ctypes.CDLL) -> None:
+        """Take them out of the library."""
+        self._size, self._region = library.jpeg_size, library.jpeg_region
+        self._size.argtypes = [ADDRESS, SIZE, ADDRESS]
+        self._region.argtypes = [ADDRESS, SIZE, *[INT] * 6, ADDRESS]
 
     def size(self, encoded: bytes | memoryview) -> tuple[int, int] | None:
         """Return height and width of a JPEG; None, if it is of a kind of which only the whole can be decoded."""
-        size = SIZE()
+        size = HeightWidth()
         refused = self._size(_memory(encoded), len(encoded), size)
         return None if refused else (size[0], size[1])
 
@@ -46,16 +40,11 @@ class Kernel:
         """
         height, width, channels = out.shape
         place = (top, left, height, width)
-        return None if self._region(_memory(encoded), len(encoded), channels, shrink, *place, _address(out)) else out
+        return None if self._region(_memory(encoded), len(encoded), channels, shrink, *place, address(out)) else out
 
 
 def _memory(encoded: bytes | memoryview) -> bytes | int:
-    return encoded if isinstance(encoded, bytes) else _address(np.frombuffer(encoded, np.uint8))
-
-
-def _address(array: np.ndarray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
+    return encoded if isinstance(encoded, bytes) else address(np.frombuffer(encoded, np.uint8))
 
 
 @cache
@@ -66,10 +55,10 @@ def kernel() -> Kernel | None:
     """
     if os.environ.get(WHOLE):
         return None
-    try:
-        found = Kernel(LIBRARY)
-    except OSError:
+    library = library_of(__file__, "jpeg_region")
+    if library is None:
         return None
+    found = Kernel(library)
     sample = np.random.default_rng(7).integers(0, 256, (70, 90, 3), np.uint8)
     for subsampling in ("420", "440"):
         encoded = simplejpeg.encode_jpeg(sample, colorspace="RGB", colorsubsampling=subsampling)

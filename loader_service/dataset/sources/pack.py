@@ -18,7 +18,7 @@ from loader_service.dataset.packing.format import OpenPack, PackField
 from loader_service.dataset.packing.records import decoder
 from loader_service.dataset.sources.arrays import take_rows
 from loader_service.dataset.sources.decoding import CHANNELS, EncodedJpeg, left_encoded
-from loader_service.dataset.sources.npy_files import MAX_HEADER, NpyHeader
+from loader_service.dataset.sources.npy_bodies import MAX_HEADER, NpyHeader
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.ledger import error_about

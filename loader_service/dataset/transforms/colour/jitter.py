@@ -16,6 +16,7 @@ from loader_service.protocol.spec import FieldSpec
 
 SAME: Pair = (1.0, 1.0)
 STILL: Pair = (0.0, 0.0)
+_UNCHANGED = np.eye(3)
 Space = Annotated[HueSpace, Field(description='"hsv", as elsewhere; or "yiq", one matrix for all, much faster.')]
 
 
@@ -29,10 +30,12 @@ class RandomBrightness(RangedPicture):
     def change(self, picture: np.ndarray, numbers: list[float], out: np.ndarray) -> None:
         """Change one picture."""
         factor = between(self.factor, numbers[0])
-        if picture.dtype == BYTE:  # black is zero: nothing else is to be told apart
-            cv2.convertScaleAbs(picture, dst=out, alpha=factor)
-        else:
+        if picture.dtype != BYTE:
             adjust(picture, out, self.bounds(picture), brightness=factor)
+        elif picture.shape[2] == 3:  # the same bytes as below, a fifth sooner
+            cv2.transform(picture, _UNCHANGED * factor, dst=out)
+        else:  # black is zero: nothing else is to be told apart
+            cv2.convertScaleAbs(picture, dst=out, alpha=factor)
 
 
 class RandomContrast(RangedPicture):

@@ -15,6 +15,7 @@ from loader_service.dataset.transforms.geometry.placement import UPRIGHT, Placem
 Interpolation = Literal["nearest", "bilinear", "area", "cubic", "lanczos"]
 Smooth = Literal["nearest", "bilinear", "cubic", "lanczos"]  # what a warp can do
 FillMode = Literal["nearest", "constant", "reflect", "wrap"]
+Resampling = tuple[Interpolation, bool]  # and whether all pixels count, in scaling down by more than two
 
 RESIZING = {
     "nearest": cv2.INTER_NEAREST_EXACT,  # nearest to a pixel's centre, as in Pillow, Keras and TensorFlow
@@ -73,7 +74,7 @@ def drawn(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray
     inner, mirror = placement.inner, placement.mirror
     part = _part(picture, placement.window, look, out if mirror == UPRIGHT else None)
     if placement.scale is not None:
-        part = _resized(part, *placement.scale, look, out if inner is None else None)
+        part = resized(part, *placement.scale, look[:2], out if inner is None else None)
         part = part if inner is None else _part(part, inner, look, None)
     return part if mirror == UPRIGHT else flipped(part, mirror, out)
 
@@ -88,6 +89,26 @@ def flipped(value: np.ndarray, mirror: Mirror, out: np.ndarray | None) -> np.nda
         return with_channels(cv2.flip(value, code, dst=out), value)
     mirrored = value[:: -1 if top_bottom else 1, :: -1 if left_right else 1]
     return mirrored.copy() if value is out else mirrored
+
+
+def resized(picture: np.ndarray, height: int, width: int, resampling: Resampling, out: np.ndarray | None) -> np.ndarray:
+    """Return a picture in another size; in `out`, if that is given and fits, or as it is, where it has that size."""
+    rows, columns, *_ = picture.shape
+    if rows == height and columns == width:
+        return picture
+    if picture.dtype.kind == "b":
+        seen = None if out is None else out.view(np.uint8)
+        return resized(picture.view(np.uint8), height, width, resampling, seen).view(bool)
+    interpolation, antialias = resampling
+    if antialias and (rows > 2 * height or columns > 2 * width) and interpolation not in ("nearest", "area"):
+        down, across = rows / height, columns / width
+        smaller, by_height, by_width = _reduced(picture, down, across)
+        if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
+            matrix = product(_inverse_scale(by_height, by_width), scaled(down, across))
+            return by_matrix(smaller, matrix, height, width, Look(interpolation), out)
+        picture = smaller
+    made = cv2.resize(picture, (width, height), dst=out, interpolation=RESIZING[interpolation])
+    return with_channels(made, picture)
 
 
 def _part(picture: np.ndarray, window: Cut, look: Look, out: np.ndarray | None) -> np.ndarray:
@@ -106,19 +127,6 @@ def _part(picture: np.ndarray, window: Cut, look: Look, out: np.ndarray | None) 
         (look.fill_value,) * 4,
     )
     return with_channels(cv2.copyMakeBorder(picture, *edges, border, dst=out, value=value), picture)
-
-
-def _resized(picture: np.ndarray, height: int, width: int, look: Look, out: np.ndarray | None) -> np.ndarray:
-    down, across = picture.shape[0] / height, picture.shape[1] / width
-    smooth = look.antialias and look.interpolation not in ("nearest", "area")
-    if smooth and max(down, across) > 2:
-        smaller, by_height, by_width = _reduced(picture, down, across)
-        if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
-            matrix = product(_inverse_scale(by_height, by_width), scaled(down, across))
-            return by_matrix(smaller, matrix, height, width, Look(look.interpolation), out)
-        picture = smaller
-    made = cv2.resize(picture, (width, height), dst=out, interpolation=RESIZING[look.interpolation])
-    return with_channels(made, picture)
 
 
 def _warped(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray | None) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
+from loader_service.dataset.transforms.geometry.drawing import resized
 from loader_service.dataset.transforms.geometry.geometric import Resampling, ToSize
 from loader_service.dataset.transforms.geometry.moves import Cut, Move, Scale
 from loader_service.dataset.transforms.transform import Draws
@@ -30,6 +32,10 @@ class Resize(Resampling, ToSize):
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
         """Scale."""
         return (Scale(self.height, self.width),)
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Scale one picture."""
+        return resized(value, self.height, self.width, (self.interpolation, self.antialias), out)
 
 
 class RandomResizedCrop(Resampling, ToSize):
@@ -56,6 +62,18 @@ class RandomResizedCrop(Resampling, ToSize):
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
         """Cut, and scale."""
         return Cut(*self.box(height, width, draws)), Scale(self.height, self.width)
+
+    def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
+        """Cut a part of one picture out, and scale it."""
+        height, width, *_ = value.shape
+        top, left, height, width = self.box(height, width, draws)
+        return resized(
+            value[top : top + height, left : left + width],
+            self.height,
+            self.width,
+            (self.interpolation, self.antialias),
+            out,
+        )
 
     def box(self, height: int, width: int, draws: Draws) -> tuple[int, int, int, int]:
         """Return top, left, height and width of the part that is cut out of a picture of this size, in pixels."""

@@ -5,18 +5,15 @@ Without it nothing is different but the speed.
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loader_service.dataset.kernels import ADDRESS, SIZE, address, library_of
 from loader_service.dataset.transforms.geometry.drawing import flipped
 from loader_service.dataset.transforms.geometry.moves import Cuts, Mirror, Mirrors
-
-LIBRARY = Path(__file__).with_name("_windows.so")
 
 
 class Windows:
@@ -53,15 +50,15 @@ class Windows:
             pictures: Of shape (any number, height, width, channels), as they were before all moves.
             out: Of shape (count, height, width, channels), as they are after them.
         """
-        library = kernel()
-        if library is None or not (pictures.flags.c_contiguous and out.flags.c_contiguous):
+        copy = kernel()
+        if copy is None or not (pictures.flags.c_contiguous and out.flags.c_contiguous):
             self.copy_singly(pictures, ids, out)
             return
         _, height, width, channels = pictures.shape
         pixel = channels * pictures.itemsize
         ids = np.ascontiguousarray(ids)
-        places, count = _address(self.places), len(ids)
-        library(_address(pictures), height, width, pixel, _address(ids), places, count, *out.shape[1:3], _address(out))
+        places, count = address(self.places), len(ids)
+        copy(address(pictures), height, width, pixel, address(ids), places, count, *out.shape[1:3], address(out))
 
     def copy_singly(self, pictures: np.ndarray, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Do the same, picture by picture."""
@@ -74,19 +71,13 @@ class Windows:
                 target[...] = made
 
 
-def _address(array: np.ndarray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
 @cache
 def kernel() -> Any:
-    """Return the function of windows.c, which holds no lock while it works; None, if it was not built."""
-    try:
-        found = ctypes.CDLL(str(LIBRARY)).copy_windows
-    except OSError:
+    """Return the function of windows.c; None, if it was not built."""
+    library = library_of(__file__, "windows")
+    if library is None:
         return None
-    address, size = ctypes.c_void_p, ctypes.c_size_t
-    found.argtypes = [address, size, size, size, address, address, size, size, size, address]
+    found = library.copy_windows
+    found.argtypes = [ADDRESS, SIZE, SIZE, SIZE, ADDRESS, ADDRESS, SIZE, SIZE, SIZE, ADDRESS]
     found.restype = None
     return found

@@ -1,0 +1,33 @@
+"""What is written in C: libraries beside the modules that call them, where deploy/build_kernels.py could build them.
+
+Whoever has one can do without it: nothing is different then but the speed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+
+ADDRESS, SIZE, INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+
+
+def library_of(module: str, name: str) -> ctypes.CDLL | None:
+    """Return the library that NAME.c beside a module was built into; None, if it was not, or cannot be loaded here.
+
+    Its functions hold no lock while they work.
+
+    >>> library_of(__file__, "unheard_of") is None
+    True
+    """
+    try:
+        return ctypes.CDLL(str(Path(module).with_name(f"_{name}.so")))
+    except OSError:
+        return None
+
+
+def address(array: np.ndarray) -> int:
+    """Return where an array begins in memory."""
+    found: int = array.__array_interface__["data"][0]
+    return found

@@ -1,0 +1,165 @@
+"""Arrays in `.npy` files, one a file, all alike: their numbers are read straight into rows.
+
+The header is parsed once. Where a file begins with the same header bytes, reading it is open, one `preadv` of header
+and body, close: npy_bodies.c does so for a whole task, where it was built. Where it does not, NumPy reads the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loader_service.dataset.collate import native
+from loader_service.dataset.kernels import ADDRESS, INT, SIZE, address, library_of
+from loader_service.dataset.sources.paths import Paths
+from loader_service.protocol.errors import DatasetError, SpecMismatch
+from loader_service.protocol.spec import FieldSpec
+
+MAGIC = b"\x93NUMPY"
+MAX_HEADER = 4096  # bytes; NumPy writes 128 for all but wild structured dtypes
+
+
+@dataclass(frozen=True)
+class NpyHeader:
+    """What a `.npy` file says before its numbers."""
+
+    raw: bytes
+    spec: FieldSpec
+    fortran_order: bool
+    big_endian: bool
+
+    @classmethod
+    def parse(cls, start: bytes) -> NpyHeader:
+        """Read a header from the first bytes of a file.
+
+        Raises:
+            DatasetError: If it is none, or describes what cannot be a row.
+        """
+        if not start.startswith(MAGIC) or len(start) < 12:
+            raise DatasetError("it is no .npy file: it does not begin with NumPy's mark")
+        wide = start[6] >= 2
+        (length,) = struct.unpack_from("<I" if wide else "<H", start, 8)
+        begin = 12 if wide else 10
+        if begin + length > len(start):
+            raise DatasetError(f"its header of {length:,} bytes is cut off, or longer than {MAX_HEADER:,}")
+        try:
+            fields = ast.literal_eval(start[begin : begin + length].decode("utf-8" if start[6] >= 3 else "latin1"))
+            dtype, shape, fortran = (
+                np.dtype(fields["descr"]),
+                tuple(fields["shape"]),
+                bool(fields["fortran_order"]),
+            )
+            spec = FieldSpec.like(shape, dtype)
+        except (ValueError, SyntaxError, KeyError, TypeError, DatasetError) as error:
+            raise DatasetError(f"its header cannot be used: {error}") from error
+        return cls(bytes(start[: begin + length]), spec, fortran and len(shape) > 1, not dtype.isnative)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the body's bytes are those of the row."""
+        return not self.fortran_order and not self.big_endian
+
+
+class NpyBodies:
+    """Reads bodies straight into rows, and compares every header with that of the model."""
+
+    def __init__(self, path_of: Paths) -> None:
+        self.path_of = path_of
+
+    def model(self, sample_id: int) -> FieldSpec:
+        """Parse the header of its file, which all others are compared with."""
+        with open(self.path_of(sample_id), "rb") as file:
+            self._model, self._header = sample_id, NpyHeader.parse(file.read(MAX_HEADER))
+        self._found = bytearray(len(self._header.raw))
+        self._nbytes = len(self._header.raw) + self._header.spec.nbytes
+        return self._header.spec
+
+    def read(self, sample_id: int) -> np.ndarray:
+        """Return what a file holds, of whatever shape: steps that come behind may make them alike."""
+        array = np.empty(self._header.spec.room, self._header.spec.dtype)
+        try:
+            self.read_into(sample_id, array)
+            return array
+        except SpecMismatch:
+            pass
+        try:
+            array = np.load(self.path_of(sample_id), allow_pickle=False)
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise DatasetError("it is an archive of arrays: save each one as .npy")
+        return native(array)
+
+    def read_alike(self, ids: NDArray[np.int64], out: np.ndarray) -> Iterator[int]:
+        """Read the numbers of many files into `out`, one row each; yield the rows that this leaves to `read_into`.
+
+        These are all, where nothing was built; else those whose files are not like the model, or cannot be read.
+        """
+        read, row, rows, paths = kernel(), 0, len(ids), self.path_of
+        if read is None or not self._header.direct or not out.flags.c_contiguous:
+            yield from range(rows)
+            return
+        ids = np.ascontiguousarray(ids)
+        names, raw, nbytes = paths.packed, self._header.raw, self._header.spec.nbytes
+        told = address(names.bytes), len(names.bytes), address(names.offsets), paths.suffix, paths.any_root
+        while True:
+            rest = address(ids) + row * ids.itemsize, rows - row
+            row += read(paths.root, *told, *rest, raw, len(raw), address(out) + row * nbytes, nbytes)
+            if row == rows:
+                return
+            yield row
+            row += 1
+
+    def read_into(self, sample_id: int, out: np.ndarray) -> None:
+        """Read one file's numbers into `out`, which is contiguous and has their size."""
+        if not self._header.direct:
+            self._read_otherwise(sample_id, out)
+            return
+        fd = os.open(self.path_of(sample_id), os.O_RDONLY)
+        try:
+            count = os.preadv(fd, [self._found, out.data], 0)
+        finally:
+            os.close(fd)
+        if self._found != self._header.raw:
+            self._read_otherwise(sample_id, out)
+            return
+        if count != self._nbytes:
+            short = self._nbytes - count
+            raise DatasetError(f"it is {short:,} bytes short of the {self._nbytes:,} that its header promises")
+
+    def _read_otherwise(self, sample_id: int, out: np.ndarray) -> None:
+        """Have NumPy read a file: Fortran-ordered, big-endian, or of another version of the format."""
+        with open(self.path_of(sample_id), "rb") as file:
+            found = NpyHeader.parse(file.read(MAX_HEADER))
+            if found.spec != self._header.spec:
+                model = os.fsdecode(self.path_of(self._model))
+                raise SpecMismatch(
+                    f"it holds {found.spec}, its siblings {self._header.spec} ({model}): "
+                    "all files of a source must be alike"
+                )
+            file.seek(0)
+            try:
+                out.reshape(self._header.spec.room)[...] = np.load(file, allow_pickle=False)
+            except ValueError as error:
+                raise DatasetError(str(error)) from error
+
+
+@cache
+def kernel() -> Any:
+    """Return the function of npy_bodies.c; None, if it was not built."""
+    library = library_of(__file__, "npy_bodies")
+    if library is None:
+        return None
+    found = library.read_bodies
+    paths = (ADDRESS, ADDRESS, SIZE, ADDRESS, ADDRESS, INT)
+    found.argtypes, found.restype = [*paths, ADDRESS, SIZE, ADDRESS, SIZE, ADDRESS, SIZE], SIZE
+    return found
