@@ -115,6 +115,23 @@ def test_a_damaged_file_gives_the_same_pixels_or_the_same_error(seed, count):
 
 
 @is_built
+@given(st.integers(1, 100), st.sampled_from([1, 8]), st.integers(0, 2**32), st.data())
+@settings(max_examples=60, deadline=None)
+def test_codes_that_a_file_has_for_itself_are_skipped_as_they_are_read(quality, shrink, seed, data):
+    """Those of a code that was seen before are skipped several at a time: at first they are not."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (120, 90, 3), np.uint8)
+    Image.fromarray(noise).save(file, "JPEG", quality=quality, optimize=True)
+    whole = decoded(file.getvalue(), "RGB", shrink)
+    top, left, rows, columns = data.draw(windows(*whole.shape[:2]))
+
+    for _ in range(3):
+        part = np.empty((rows, columns, 3), np.uint8)
+        assert jpeg_region.kernel().region(file.getvalue(), shrink, top, left, part) is part
+        assert np.array_equal(part, whole[top : top + rows, left : left + columns])
+
+
+@is_built
 @pytest.mark.parametrize("more", [b"\x00", b"\x12\x34\x56", b"\xff\x00\x01", b"\xff"])
 def test_what_stands_between_the_last_pixel_and_the_end_is_seen_where_all_is_decoded(more):
     encoded = jpeg("4:2:0", 61, 50)

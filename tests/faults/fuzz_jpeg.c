@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#define LARGE 0 /* several codes are taken at once in every file */
 #include "../../loader_service/dataset/sources/jpeg_region.c"
 
 enum { CHOICES = 6, LARGEST = 1 << 18 }; /* pixels: larger pictures take long, and show nothing else */

@@ -4,6 +4,9 @@
  * wanted. Here one look into a table tells a code and how long the number behind it is, and eight bytes are taken in at
  * a time. What comes out is the same, to the bit; what is damaged is refused.
  *
+ * Where the numbers are not wanted, several codes are taken at once: in rows above a part; and beside the mean of a block,
+ * where a picture is scaled down by eight. Tables are kept from file to file, since most files have the same ones.
+ *
  * It takes the place of `decode_mcu`, which libjpeg calls by a pointer: once for each group of blocks, with NULL for a
  * group whose coefficients nobody wants. Restart intervals are left to libjpeg. libjpeg's source is not advanced
  * until the end, so the data must lie in memory as a whole.
@@ -16,9 +19,19 @@
 #else
 #define INLINE static inline
 #endif
-#define LOOK 9 /* bits that are looked at at once */
+#define LOOK 10 /* bits that are looked at at once */
+#define LEAP 11 /* where nobody wants the numbers */
 enum { LONGEST_CODE = 16, COEFFICIENTS = 64, FARTHEST = 1 << 24 };
+#ifndef LARGE
+#define LARGE (1 << 18) /* bytes of codes, from which on tables of leaps are made for one file alone */
+#endif
 enum { BEYOND = D_MAX_BLOCKS_IN_MCU * COEFFICIENTS * 4 + 8 }; /* bytes that a group may be taken to have, damaged */
+
+#if JPEG_LIB_VERSION >= 70
+#define SIDE(part) ((part)->DCT_h_scaled_size) /* pixels that a block is scaled to; always as many down as across */
+#else
+#define SIDE(part) ((part)->DCT_scaled_size)
+#endif
 
 /* Whoever includes this says where it is kept. */
 typedef struct Huffman Huffman;
@@ -32,10 +45,18 @@ typedef uint32_t Found;
 #define RUN(found) ((found) >> 16 & 255)
 #define SIZE(found) ((found) >> 24)
 
+/* As many codes as lie in some bits, with the numbers behind them. In one word: bits of all; by how many coefficients they
+ * lead on; whether the block ends with them. It is 0, if the first one is longer than what is looked at. */
+typedef uint32_t Leap;
+#define ENDS (1u << 16)
+
 typedef struct {
+    int made;
+    JHUFF_TBL told; /* what it was made of */
     Found found[1 << LOOK];
     int32_t last[LONGEST_CODE + 1], offset[LONGEST_CODE + 1]; /* of each length: the last code; from code to symbol */
-    const unsigned char *values;
+    int leaps;                                                /* whether there are any */
+    Leap leap[1 << LEAP];
 } Table;
 
 typedef struct {
@@ -49,8 +70,11 @@ struct Huffman {
     const unsigned char *end;    /* of the copy; NULL, if libjpeg decodes */
     const unsigned char *behind; /* what was copied */
     int dc[MAX_COMPS_IN_SCAN];
-    Table dc_tables[NUM_HUFF_TBLS], ac_tables[NUM_HUFF_TBLS];
+    const Table *dc_tables, *ac_tables; /* of this thread, which takes long to find them */
 };
+
+/* Of each thread, since nobody holds a lock. */
+static __thread Table dc_tables[NUM_HUFF_TBLS], ac_tables[NUM_HUFF_TBLS];
 
 /* As in jpegint.h, from libjpeg 6b to libjpeg-turbo 3.1. */
 typedef struct {
@@ -71,11 +95,17 @@ static Found found_of(uint32_t length, uint32_t symbol) {
     return size << 24 | symbol >> 4 << 16 | length << 8 | (length + size);
 }
 
-/* Make the table of a code, which libjpeg has found to be one. */
-static void make_table(const JHUFF_TBL *told, Table *table) {
+static int is_same(const JHUFF_TBL *one, const JHUFF_TBL *other) {
+    return !memcmp(one->bits, other->bits, sizeof one->bits) && !memcmp(one->huffval, other->huffval, sizeof one->huffval);
+}
+
+/* Have the table of a code, which libjpeg has found to be one. Return whether it was there. */
+static int make_table(const JHUFF_TBL *told, Table *table) {
+    if (table->made && is_same(told, &table->told))
+        return 1;
     int32_t code = 0, symbol = 0;
+    table->made = table->leaps = 0;
     memset(table->found, 0, sizeof table->found);
-    table->values = told->huffval;
     for (int length = 1; length <= LONGEST_CODE; length++, code <<= 1) {
         table->offset[length] = symbol - code;
         for (int k = 0; k < told->bits[length]; k++, code++, symbol++) {
@@ -87,6 +117,29 @@ static void make_table(const JHUFF_TBL *told, Table *table) {
         }
         table->last[length] = code - 1;
     }
+    table->told = *told;
+    table->made = 1;
+    return 0;
+}
+
+static Leap leap_of(uint32_t bits, const Table *table) {
+    Leap leap = 0;
+    for (;;) {
+        uint32_t rest = bits << ALL(leap) & ((1 << LEAP) - 1);
+        Found found = table->found[rest >> (LEAP - LOOK)];
+        if (!found || ALL(leap) + ALL(found) > LEAP)
+            return leap;
+        leap += ALL(found);
+        if (!SIZE(found) && RUN(found) != 15)
+            return leap | ENDS;
+        leap += (RUN(found) + 1) << 8;
+    }
+}
+
+static void make_leaps(Table *table) {
+    for (uint32_t bits = 0; bits < 1 << LEAP && !table->leaps; bits++)
+        table->leap[bits] = leap_of(bits, table);
+    table->leaps = 1;
 }
 
 /* Copy coded bytes without what stands for 0xFF among them, up to a marker, or the end. Return the end of the copy. */
@@ -126,7 +179,7 @@ static Found find_longer(j_decompress_ptr jpeg, uint64_t bits, const Table *tabl
     for (int length = LOOK + 1; length <= LONGEST_CODE; length++) {
         int32_t code = (int32_t)(bits >> (64 - length));
         if (code <= table->last[length])
-            return found_of((uint32_t)length, table->values[(code + table->offset[length]) & 255]);
+            return found_of((uint32_t)length, table->told.huffval[(code + table->offset[length]) & 255]);
     }
     jpeg->err->error_exit((j_common_ptr)jpeg); /* no code */
     return 0;
@@ -149,8 +202,31 @@ INLINE int number_of(Found found, uint64_t before) {
     return (int)((uint64_t)bits >> (64 - size)) + (sign & (int)(1 - (1u << size)));
 }
 
-/* Decode one block; `block` is NULL, or zeros. */
-INLINE void decode_block(j_decompress_ptr jpeg, Bits *from, const Table *dc, const Table *ac, int *before, JCOEF *block) {
+/* Go past the numbers of a block behind its first one. */
+INLINE void skip_block(j_decompress_ptr jpeg, Bits *from, const Table *ac) {
+    for (int k = 1; k < COEFFICIENTS;) {
+        if (from->count < LONGEST_CODE + 15)
+            refill(from);
+        Leap leap = ac->leap[from->bits >> (64 - LEAP)];
+        int behind = k + (leap >> 8 & 255), ends = leap >> 16;
+        if (leap && behind + ends <= COEFFICIENTS) { /* else the last codes are those of the next block */
+            from->bits <<= ALL(leap);
+            from->count -= ALL(leap);
+            if (ends)
+                return;
+            k = behind;
+            continue;
+        }
+        Found found = take(jpeg, from, ac);
+        if (!SIZE(found) && RUN(found) != 15)
+            return;
+        k += RUN(found) + 1;
+    }
+}
+
+/* Decode one block; `block` is NULL, or zeros. If it is flat, nobody wants more than its first number. */
+INLINE void decode_block(j_decompress_ptr jpeg, Bits *from, const Table *dc, const Table *ac, int *before, JCOEF *block,
+                         int flat) {
     refill(from);
     uint64_t bits = from->bits;
     Found found = take(jpeg, from, dc);
@@ -160,6 +236,10 @@ INLINE void decode_block(j_decompress_ptr jpeg, Bits *from, const Table *dc, con
         jpeg->err->error_exit((j_common_ptr)jpeg);
     if (block)
         block[0] = (JCOEF)*before;
+    if ((!block || flat) && ac->leaps) {
+        skip_block(jpeg, from, ac);
+        return;
+    }
     for (int k = 1; k < COEFFICIENTS; k++) {
         if (from->count < LONGEST_CODE + 15)
             refill(from);
@@ -182,7 +262,7 @@ INLINE void decode_blocks(j_decompress_ptr jpeg, Huffman *huffman, JBLOCKROW *bl
         int number = jpeg->MCU_membership[k];
         const jpeg_component_info *part = jpeg->cur_comp_info[number];
         const Table *dc = &huffman->dc_tables[part->dc_tbl_no], *ac = &huffman->ac_tables[part->ac_tbl_no];
-        decode_block(jpeg, &bits, dc, ac, &huffman->dc[number], blocks ? blocks[k][0] : NULL);
+        decode_block(jpeg, &bits, dc, ac, &huffman->dc[number], blocks ? blocks[k][0] : NULL, SIDE(part) == 1);
     }
     huffman->bits = bits;
     if (bits.next - bits.count / 8 > huffman->end) /* it ran into what follows the copy */
@@ -219,14 +299,17 @@ static void begin_huffman(j_decompress_ptr jpeg) {
     memset(end, 0, BEYOND);
     huffman->bits = (Bits){codes, 0, 0};
     huffman->end = end;
+    huffman->dc_tables = dc_tables;
+    huffman->ac_tables = ac_tables;
     for (int k = 0; k < jpeg->comps_in_scan; k++) {
         const jpeg_component_info *part = jpeg->cur_comp_info[k];
-        Table *ac = &huffman->ac_tables[part->ac_tbl_no];
+        Table *ac = &ac_tables[part->ac_tbl_no];
         huffman->dc[k] = 0;
-        make_table(jpeg->dc_huff_tbl_ptrs[part->dc_tbl_no], &huffman->dc_tables[part->dc_tbl_no]);
+        make_table(jpeg->dc_huff_tbl_ptrs[part->dc_tbl_no], &dc_tables[part->dc_tbl_no]);
         if (k && part->ac_tbl_no == jpeg->cur_comp_info[k - 1]->ac_tbl_no)
             continue;
-        make_table(jpeg->ac_huff_tbl_ptrs[part->ac_tbl_no], ac);
+        if (make_table(jpeg->ac_huff_tbl_ptrs[part->ac_tbl_no], ac) || nbytes > LARGE)
+            make_leaps(ac);
     }
     ((Entropy *)jpeg->entropy)->decode_mcu = HAS_BMI2 ? decode_mcu_bmi2 : decode_mcu;
 }

@@ -5,7 +5,7 @@
  *
  * Only the common kinds are taken: baseline, one scan, 8 bits, grey or YCbCr of the usual subsamplings, ended by an end
  * of image. All else, and whatever libjpeg warns of while it reads, is refused: the caller then decodes the whole
- * picture, and is told what is wrong with it. Nothing is printed, nothing is kept between calls.
+ * picture, and is told what is wrong with it. Nothing is printed.
  */
 
 #include <setjmp.h>
