@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from loader_service import Dataset
 from loader_service.dataset.draws import uniforms
 from loader_service.dataset.fusing import Group, Run
-from loader_service.dataset.transforms.geometry import windows
+from loader_service.dataset.transforms.geometry import mirroring, windows
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
 from loader_service.dataset.transforms.geometry.flip import RandomFlip
+from loader_service.dataset.transforms.geometry.moves import Mirror
 from loader_service.protocol.errors import SampleError
 from tests.dataset.reference import assert_same, plain_batch
 
@@ -27,6 +28,7 @@ def built(request, monkeypatch):
     """Whether there is a kernel."""
     if not request.param:
         monkeypatch.setattr(windows, "kernel", lambda: None)
+        monkeypatch.setattr(mirroring, "kernel", lambda: None)
     return request.param
 
 
@@ -134,3 +136,20 @@ def test_pictures_that_a_user_flips_with_their_masks_are_made_sample_by_sample()
 def test_a_crop_that_is_too_large_names_a_sample(built):
     with pytest.raises(SampleError, match=r"sample 0 \(row 0\): random_crop: the picture is 4 x 5 pixels, smaller"):
         Dataset.from_arrays(image=np.zeros((3, 4, 5, 3), np.uint8)).random_crop(5, 5).batch(3).compute(0)
+
+
+@is_built
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.sampled_from(DTYPES), st.data())
+def test_a_part_of_a_picture_is_mirrored_as_numpy_mirrors_it(height, width, channels, dtype, data):
+    picture = np.random.default_rng(height).integers(0, 255, (height, width, channels)).astype(dtype)
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    part = picture[top : data.draw(st.integers(top + 1, height)), left : data.draw(st.integers(left + 1, width))]
+    mirror = Mirror(data.draw(st.booleans()), data.draw(st.booleans()))
+    out, seen = np.empty_like(part, order="C"), part.copy()
+
+    made = mirroring.flipped(part, mirror, out)
+
+    expected = seen[:: -1 if mirror.top_bottom else 1, :: -1 if mirror.left_right else 1]
+    assert made is out or mirror == (False, False)
+    assert np.array_equal(made, expected)
+    assert np.array_equal(part, seen)

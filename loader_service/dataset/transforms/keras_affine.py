@@ -26,9 +26,8 @@ from loader_service.dataset.transforms.geometry.drawing import (
     Interpolation,
     Look,
     by_matrix,
-    flipped,
-    with_channels,
 )
+from loader_service.dataset.transforms.geometry.mirroring import flipped, with_channels
 from loader_service.dataset.transforms.geometry.moves import Mirror
 
 ORDERS: dict[int, Interpolation] = {0: "nearest", 1: "bilinear"}

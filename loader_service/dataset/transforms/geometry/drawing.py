@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from loader_service.dataset.transforms.geometry.moves import Cut, Matrix, Mirror, as_array, product, scaled
+from loader_service.dataset.transforms.geometry.mirroring import flipped, with_channels
+from loader_service.dataset.transforms.geometry.moves import Cut, Matrix, as_array, product, scaled
 from loader_service.dataset.transforms.geometry.placement import UPRIGHT, Placement, moved
 
 Interpolation = Literal["nearest", "bilinear", "area", "cubic", "lanczos"]
@@ -33,7 +34,6 @@ BORDERS = {  # Keras' words for what lies outside of a picture
 }
 SMOOTH_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # that OpenCV interpolates
 DTYPES = (*SMOOTH_DTYPES, "bool", "int8", "int32")  # that it moves, with the pixels as they are
-OPENCV_DTYPES = frozenset(np.dtype(name) for name in DTYPES if name != "bool")
 AT_ONCE = 4  # channels that a warp takes
 LARGEST = 32766  # pixels along a side that it takes
 
@@ -77,18 +77,6 @@ def drawn(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray
         part = resized(part, *placement.scale, look[:2], out if inner is None else None)
         part = part if inner is None else _part(part, inner, look, None)
     return part if mirror == UPRIGHT else flipped(part, mirror, out)
-
-
-def flipped(value: np.ndarray, mirror: Mirror, out: np.ndarray | None) -> np.ndarray:
-    """Return a mirrored picture; `out` may be the picture itself."""
-    left_right, top_bottom = mirror
-    if not left_right and not top_bottom:
-        return value
-    if value.dtype in OPENCV_DTYPES and (value.ndim == 2 or value.shape[2] <= 4):
-        code = -1 if left_right and top_bottom else 1 if left_right else 0
-        return with_channels(cv2.flip(value, code, dst=out), value)
-    mirrored = value[:: -1 if top_bottom else 1, :: -1 if left_right else 1]
-    return mirrored.copy() if value is out else mirrored
 
 
 def resized(picture: np.ndarray, height: int, width: int, resampling: Resampling, out: np.ndarray | None) -> np.ndarray:
@@ -213,8 +201,3 @@ def density(matrix: Matrix, height: int, width: int) -> tuple[float, float]:
     area = abs(a * e - b * d)
     across, down = (a * a + b * b) ** 0.5, (d * d + e * e) ** 0.5
     return (area / across if across else 0.0), (area / down if down else 0.0)
-
-
-def with_channels(made: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return a picture with the single channel's axis, which OpenCV drops."""
-    return made if made.ndim == like.ndim else made[:, :, None]

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from loader_service.dataset.transforms.geometry.drawing import flipped
 from loader_service.dataset.transforms.geometry.geometric import Geometric
+from loader_service.dataset.transforms.geometry.mirroring import flipped
 from loader_service.dataset.transforms.geometry.moves import Mirror, Mirrors, Move
 from loader_service.dataset.transforms.transform import ColumnDraws, Draws
 

@@ -5,14 +5,11 @@ Without it nothing is different but the speed.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.kernels import ADDRESS, SIZE, address, library_of
-from loader_service.dataset.transforms.geometry.drawing import flipped
+from loader_service.dataset.kernels import address
+from loader_service.dataset.transforms.geometry.mirroring import flipped, kernel
 from loader_service.dataset.transforms.geometry.moves import Cuts, Mirror, Mirrors
 
 
@@ -69,15 +66,3 @@ class Windows:
             made = flipped(part, Mirror(bool(left_right), bool(top_bottom)), target)
             if made is not target:
                 target[...] = made
-
-
-@cache
-def kernel() -> Any:
-    """Return the function of windows.c; None, if it was not built."""
-    library = library_of(__file__, "windows")
-    if library is None:
-        return None
-    found = library.copy_windows
-    found.argtypes = [ADDRESS, SIZE, SIZE, SIZE, ADDRESS, ADDRESS, SIZE, SIZE, SIZE, ADDRESS]
-    found.restype = None
-    return found
