@@ -4,8 +4,8 @@
  * wanted. Here one look into a table tells a code and how long the number behind it is, and eight bytes are taken in at
  * a time. What comes out is the same, to the bit; what is damaged is refused.
  *
- * Where the numbers are not wanted, several codes are taken at once: in rows above a part; and beside the mean of a block,
- * where a picture is scaled down by eight. Tables are kept from file to file, since most files have the same ones.
+ * Where the numbers are not wanted, several codes are taken at once: above a part and beside it; and behind the mean of a
+ * block, where a picture is scaled down by eight. Tables are kept from file to file, since most files have the same ones.
  *
  * It takes the place of `decode_mcu`, which libjpeg calls by a pointer: once for each group of blocks, with NULL for a
  * group whose coefficients nobody wants. Restart intervals are left to libjpeg. libjpeg's source is not advanced
@@ -29,8 +29,10 @@ enum { BEYOND = D_MAX_BLOCKS_IN_MCU * COEFFICIENTS * 4 + 8 }; /* bytes that a gr
 
 #if JPEG_LIB_VERSION >= 70
 #define SIDE(part) ((part)->DCT_h_scaled_size) /* pixels that a block is scaled to; always as many down as across */
+#define LEAST_SIDE(jpeg) ((jpeg)->min_DCT_h_scaled_size)
 #else
 #define SIDE(part) ((part)->DCT_scaled_size)
+#define LEAST_SIDE(jpeg) ((jpeg)->min_DCT_scaled_size)
 #endif
 
 /* Whoever includes this says where it is kept. */
@@ -70,6 +72,7 @@ struct Huffman {
     const unsigned char *end;    /* of the copy; NULL, if libjpeg decodes */
     const unsigned char *behind; /* what was copied */
     int dc[MAX_COMPS_IN_SCAN];
+    JDIMENSION group, first, last; /* of blocks, in its row: the next one; those that are wanted */
     const Table *dc_tables, *ac_tables; /* of this thread, which takes long to find them */
 };
 
@@ -258,6 +261,9 @@ INLINE void decode_block(j_decompress_ptr jpeg, Bits *from, const Table *dc, con
 /* Decode the blocks of a group. */
 INLINE void decode_blocks(j_decompress_ptr jpeg, Huffman *huffman, JBLOCKROW *blocks) {
     Bits bits = huffman->bits;
+    if (huffman->group < huffman->first || huffman->group > huffman->last)
+        blocks = NULL; /* libjpeg does not look at them: see decompress_onepass */
+    huffman->group = huffman->group + 1 == jpeg->MCUs_per_row ? 0 : huffman->group + 1;
     for (int k = 0; k < jpeg->blocks_in_MCU; k++) {
         int number = jpeg->MCU_membership[k];
         const jpeg_component_info *part = jpeg->cur_comp_info[number];
@@ -290,6 +296,7 @@ __attribute__((target("bmi2"))) static boolean decode_mcu_bmi2(j_decompress_ptr 
 static void begin_huffman(j_decompress_ptr jpeg) {
     Huffman *huffman = huffman_of(jpeg);
     huffman->end = NULL;
+    huffman->group = 0;
     if (jpeg->restart_interval || LIBJPEG_TURBO_VERSION_NUMBER >= 3002000)
         return;
     size_t nbytes = jpeg->src->bytes_in_buffer;
@@ -312,6 +319,14 @@ static void begin_huffman(j_decompress_ptr jpeg) {
             make_leaps(ac);
     }
     ((Entropy *)jpeg->entropy)->decode_mcu = HAS_BMI2 ? decode_mcu_bmi2 : decode_mcu;
+}
+
+/* Only these columns are wanted, from a group's first one on: as many as jpeg_crop_scanline leaves. */
+static void want_columns(j_decompress_ptr jpeg, JDIMENSION first, JDIMENSION columns) {
+    Huffman *huffman = huffman_of(jpeg);
+    JDIMENSION width = LEAST_SIDE(jpeg) * (jpeg->num_components == 1 ? 1 : jpeg->max_h_samp_factor);
+    huffman->first = first / width;
+    huffman->last = (first + columns - 1) / width;
 }
 
 /* All blocks were decoded: let libjpeg read on behind them. Return whether there was nothing else among the codes. */

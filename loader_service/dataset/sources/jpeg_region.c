@@ -97,6 +97,7 @@ static int decode(j_decompress_ptr jpeg, int top, int left, int height, int widt
     JDIMENSION first = left, columns = width;
     widen(jpeg, &first, &columns);
     jpeg_crop_scanline(jpeg, &first, &columns); /* which begins further left, where blocks do */
+    want_columns(jpeg, first, columns);
     size_t pixel = jpeg->output_components, nbytes = width * pixel;
     /* Not aligned: to where it is, libjpeg-turbo writes past the caches, and copying what it wrote took a tenth of all. */
     JSAMPROW row = *jpeg->mem->alloc_sarray((j_common_ptr)jpeg, JPOOL_IMAGE, columns * pixel + 1, 1) + 1;
