@@ -20,8 +20,9 @@ def epochs(work: Work, workers: int = 2) -> Epochs:
 
 
 @contextlib.contextmanager
-def fit_data(work: Work) -> Iterator[tuple[Any, None]]:
+def fit_data(work: Work) -> Iterator[tuple[Any, int]]:
     import loader_client
 
     with loader_client.connect(workers=2) as loader:
-        yield loader.stream(work.dataset(), prefetch=work.prefetch).keras(), None
+        stream = loader.stream(work.dataset(), prefetch=work.prefetch)
+        yield stream.keras(), len(stream)  # one iterator through all epochs, as tf.data's arm has it
