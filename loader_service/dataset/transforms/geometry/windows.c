@@ -14,6 +14,7 @@
 #endif
 
 enum { BLOCK = 16, CACHED = 64 }; /* bytes that one instruction turns round; that are read at once */
+enum { BEGINNING = 1024 };        /* bytes of a picture that are asked for before its turn */
 
 typedef struct {
     int64_t top, left, left_right, top_bottom; /* where the part begins, in pixels; whether it is mirrored */
@@ -56,11 +57,11 @@ __attribute__((target("ssse3"))) static void turn_blocks(const unsigned char *en
 }
 #endif
 
-/* Have the cache ask for the next line: read from its end, it would be waited for, which takes five times as long. */
-static inline void fetch(const unsigned char *line, size_t nbytes) {
+/* Have the cache ask for what is wanted next. */
+static inline void fetch(const unsigned char *from, size_t nbytes) {
 #ifdef __GNUC__
     for (size_t at = 0; at < nbytes; at += CACHED)
-        __builtin_prefetch(line + at);
+        __builtin_prefetch(from + at);
 #endif
 }
 
@@ -85,6 +86,8 @@ void copy_windows(const unsigned char *pictures, size_t height, size_t width, si
     const size_t line = width * pixel, nbytes = part_width * pixel;
     for (size_t k = 0; k < count; k++) {
         const Window *window = &windows[k];
+        if (k + 1 < count) /* a picture from anywhere: what comes behind its beginning is foreseen by the processor */
+            fetch(pictures + ((size_t)ids[k + 1] * height + (size_t)windows[k + 1].top) * line, BEGINNING);
         const unsigned char *from = pictures + ((size_t)ids[k] * height + (size_t)window->top) * line;
         from += (size_t)window->left * pixel;
         if (part_width == width && !window->left_right && !window->top_bottom) {
@@ -94,7 +97,7 @@ void copy_windows(const unsigned char *pictures, size_t height, size_t width, si
         }
         for (size_t row = 0; row < part_height; row++, out += nbytes) {
             const unsigned char *begin = from + (window->top_bottom ? part_height - 1 - row : row) * line;
-            if (window->left_right) {
+            if (window->left_right) { /* a line that is read from its end is waited for, five times as long */
                 fetch(window->top_bottom ? begin - line : begin + line, nbytes);
                 turned(begin + nbytes, out, nbytes, &order);
             } else
