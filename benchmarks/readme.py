@@ -18,6 +18,7 @@ WORDS = {
     "table": "rows of 128 bytes from a mapped table, no work at all",
     "fit, volumes": "volumes in `model.fit`, tiny model",
     "fit, photos": "photos in `model.fit`, tiny model",
+    "fit, table": "rows of 128 bytes in `model.fit`, tiny model",
 }
 FLOOR, IN_LINE = "floor", "one process, in line"
 

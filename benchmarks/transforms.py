@@ -6,18 +6,17 @@ over the pictures, with numbers drawn by `random`: what ours takes beyond it is 
 compared with its steps one by one, each of which writes all pictures before the next begins. The training chain is a
 random part scaled to 224, mirrored, its colours jittered, normalized to float32.
 
-Medians of 3 repeats of 0.4 s on one core of an Intel Xeon 2.8 GHz, Python 3.11, on 2026-11-21:
+Medians of 3 repeats of 0.5 s on one core of an AMD EPYC (Zen 5), Python 3.11, on 2026-11-22:
 
-    training chain            ours 1,437 pictures/s, albumentations 884 (1.6 x), by hand 716, torch 476 (3.0 x),
-                              DALI 234 (6.1 x), Keras layers 100 (14 x)
-      without jitter          1,531; albumentations 1,174, torch 958, by hand 829, DALI 631, Keras layers 268
-    rotate, shift, shear,     2,097 at once, 526 one after the other (4.0 x); other chains: 1.0 to 1.4 times their parts
+    training chain            ours 4,187 pictures/s, albumentations 2,629 (1.6 x), by hand 1,726, torch 1,608 (2.6 x),
+                              DALI 507 (8.3 x), Keras layers 272 (15 x)
+      without jitter          4,547; albumentations 3,716, torch 2,387, by hand 1,975, DALI 1,073, Keras layers 599
+    rotate, shift, shear,     2,738 at once, 937 one after the other (2.9 x); other chains: 1.0 to 1.3 times their parts
       zoom, flip
-    augment_images            1,590, ImageDataGenerator.random_transform 91 (17 x)
-    one step beside its call  on 2026-11-22: 2 to 5 us more a picture, whatever it does. 1.05 to 1.1 times its call for
-                              rotations, saturation, gamma, rescale and augment_images; 1.1 to 1.15 for resizes; 1.2 to
-                              1.4 for bare crops, flips, brightness, jitter and perspective. Blur, JPEG and normalize
-                              are faster than the plain call
+    augment_images            2,751, ImageDataGenerator.random_transform 246 (11 x)
+    one step beside its call  1.02 to 1.08 times its call for resizes, rotations, perspective, rescale, gamma and
+                              augment_images; crops and saturation take as long, and brightness, colour jitter, flips,
+                              blur, JPEG and normalize less than the plain call
 
     python -m benchmarks.transforms --seconds 0.5 --repeats 3 --longest 1
 """
