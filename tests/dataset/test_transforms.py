@@ -91,6 +91,26 @@ def test_a_field_that_is_no_picture_is_refused(transform):
         transform.declare({"image": FieldSpec((4, 4), "uint8")})
 
 
+@pytest.mark.parametrize(
+    "others, told",
+    [
+        ({"label": FieldSpec((), "int64")}, ""),
+        ({"photo": FieldSpec((5, 5, 3), "uint8"), "label": FieldSpec((), "int64")}, "; field='photo' would fit"),
+        (
+            {"left": FieldSpec((5, 5, 3), "uint8"), "right": FieldSpec((5, 5, 1), "float32")},
+            "; field='left' or field='right' would fit",
+        ),
+    ],
+)
+def test_a_field_of_the_wrong_rank_is_refused_with_those_that_would_fit(others, told):
+    with pytest.raises(DatasetError) as refused:
+        RandomFlip().declare({"image": FieldSpec((4,), "float32"), **others})
+
+    assert str(refused.value) == (
+        f"random_flip: field 'image' is float32 (4,), expected a picture (height, width, channels){told}"
+    )
+
+
 # -- geometry -----------------------------------------------------------------------------------------------
 
 

@@ -79,7 +79,23 @@ class FieldTransform(Transform):
 
     def declare(self, spec: Spec) -> Spec:
         """Replace the spec of this step's field."""
-        return {**spec, self.field: self.declare_field(field_of(self.kind, spec, self.field))}
+        field = field_of(self.kind, spec, self.field)
+        try:
+            return {**spec, self.field: self.declare_field(field)}
+        except DatasetError as error:
+            others = [
+                name for name in spec if len(spec[name].shape) != len(field.shape) and self._takes(name, spec[name])
+            ]
+            if not others:
+                raise
+            raise DatasetError(f"{error}; {' or '.join(f'field={name!r}' for name in others)} would fit") from error
+
+    def _takes(self, name: str, field: FieldSpec) -> bool:
+        try:
+            self.model_copy(update={"field": name}).declare_field(field)
+        except DatasetError:
+            return False
+        return True
 
     def declare_field(self, field: FieldSpec) -> FieldSpec:
         """Return what `apply` makes of such a field."""
