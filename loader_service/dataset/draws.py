@@ -9,7 +9,6 @@ Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from functools import cache
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.kernels import ADDRESS, SIZE, address, library_of
+from loader_service.dataset.kernels import ADDRESS, KEY, SIZE, address, function_of
 
 MOST_KEYS = 1000  # that are remembered
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -112,9 +111,4 @@ def _mixed(counter: int, key: int) -> int:
 @cache
 def kernel() -> Any:
     """Return the function of draws.c; None, if it was not built."""
-    library = library_of(__file__, "draws")
-    if library is None:
-        return None
-    found = library.uniforms
-    found.argtypes, found.restype = [ctypes.c_uint64, ADDRESS, SIZE, SIZE, ADDRESS], None
-    return found
+    return function_of(__file__, "draws", "uniforms", KEY, ADDRESS, SIZE, SIZE, ADDRESS)

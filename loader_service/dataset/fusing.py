@@ -112,12 +112,11 @@ class Run:
 
     def draw(self, picture: Picture, draws: Sequence[Draws], out: np.ndarray | None) -> np.ndarray:
         """Return one picture after all steps; in `out`, where that is given and fits, or a view."""
-        if isinstance(picture, EncodedJpeg):
-            height, width, *_ = picture.shape
-            return self._drawn(picture, self.place(height, width, draws), out)
-        if self._own is not None:
+        if self._own is not None and not isinstance(picture, EncodedJpeg):
             return self._own(picture, draws[0], out)
         height, width, *_ = picture.shape
+        if isinstance(picture, EncodedJpeg):
+            return self._drawn(picture, self.place(height, width, draws), out)
         if self._draws:
             placement = self.place(height, width, draws)
         else:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-ADDRESS, SIZE, INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+ADDRESS, SIZE, INT, KEY = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint64
 
 
 def library_of(module: str, name: str) -> ctypes.CDLL | None:
@@ -25,6 +26,16 @@ def library_of(module: str, name: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(Path(module).with_name(f"_{name}.so")))
     except OSError:
         return None
+
+
+def function_of(module: str, library: str, name: str, *takes: Any, returns: Any = None) -> Any:
+    """Return a function of the library beside a module, which takes and returns these; None, if it was not built."""
+    loaded = library_of(module, library)
+    if loaded is None:
+        return None
+    found = getattr(loaded, name)
+    found.argtypes, found.restype = takes, returns
+    return found
 
 
 def address(array: np.ndarray) -> int:

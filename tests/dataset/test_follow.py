@@ -11,10 +11,10 @@ from loader_service.dataset.draws import uniforms
 from loader_service.dataset.fusing import Group, Run
 from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
-from loader_service.dataset.transforms.geometry.drawing import DTYPES
 from loader_service.dataset.transforms.geometry.elastic import RandomElastic
 from loader_service.dataset.transforms.geometry.flip import RandomFlip
 from loader_service.dataset.transforms.geometry.follow import Follow
+from loader_service.dataset.transforms.geometry.opencv import DTYPES
 from loader_service.dataset.transforms.geometry.pad_image import PadImage
 from loader_service.dataset.transforms.geometry.perspective import RandomPerspective
 from loader_service.dataset.transforms.geometry.resize import RandomResizedCrop, Resize

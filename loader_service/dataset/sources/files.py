@@ -37,8 +37,7 @@ from loader_service.dataset.sources.mask import decode_mask
 from loader_service.dataset.sources.npy_bodies import NpyBodies
 from loader_service.dataset.sources.paths import Paths
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
-from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
-from loader_service.protocol.ledger import error_about
+from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 from loader_service.protocol.tables import PackedStrings, TableRef, pack_strings
 
@@ -397,13 +396,11 @@ class FilesReader:
             return
         files = self._files[field]
         assert isinstance(files, NpyBodies), "pictures are no column"
-        for row in files.read_alike(ids, out):
-            sample_id = int(ids[row])
-            try:
-                self._naming(field, sample_id, partial(files.read_into, out=out[row : row + 1]))
-            except (OSError, DatasetError) as error:
-                kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
-                raise error_about(sample_id, self.describe(sample_id), str(error), kind) from error
+
+        def read(sample_id: int, row: np.ndarray) -> None:
+            self._naming(field, sample_id, partial(files.read_into, out=row))
+
+        files.read_column(ids, out, read, self.describe)
 
     def _naming(self, field: str, sample_id: int, read: Callable[[int], Any]) -> Any:
         """Read a file; what is wrong with it is told with its name, where the sample has another one."""

@@ -140,7 +140,9 @@ static Leap leap_of(uint32_t bits, const Table *table) {
 }
 
 static void make_leaps(Table *table) {
-    for (uint32_t bits = 0; bits < 1 << LEAP && !table->leaps; bits++)
+    if (table->leaps)
+        return;
+    for (uint32_t bits = 0; bits < 1 << LEAP; bits++)
         table->leap[bits] = leap_of(bits, table);
     table->leaps = 1;
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.collate import native
-from loader_service.dataset.kernels import ADDRESS, INT, SIZE, address, library_of
+from loader_service.dataset.kernels import ADDRESS, INT, SIZE, address, function_of
 from loader_service.dataset.sources.paths import Paths
-from loader_service.protocol.errors import DatasetError, SpecMismatch
+from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
+from loader_service.protocol.ledger import error_about
 from loader_service.protocol.spec import FieldSpec
 
+Describe = Callable[[int], str]
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 4096  # bytes; NumPy writes 128 for all but wild structured dtypes
 
@@ -99,6 +101,25 @@ class NpyBodies:
             raise DatasetError("it is an archive of arrays: save each one as .npy")
         return native(array)
 
+    def read_column(
+        self, ids: NDArray[np.int64], out: np.ndarray, read: Callable[[int, np.ndarray], Any], describe: Describe
+    ) -> None:
+        """Read the numbers of many files into `out`, one row each.
+
+        Args:
+            read: Reads one that is not like the model: `read_into`, or what calls it.
+            describe: Names a sample.
+        Raises:
+            SampleError: If one cannot be read; SpecMismatch, if it holds something else.
+        """
+        for row in self.read_alike(ids, out):
+            sample_id = int(ids[row])
+            try:
+                read(sample_id, out[row : row + 1])
+            except (OSError, DatasetError) as error:
+                kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
+                raise error_about(sample_id, describe(sample_id), str(error), kind) from error
+
     def read_alike(self, ids: NDArray[np.int64], out: np.ndarray) -> Iterator[int]:
         """Read the numbers of many files into `out`, one row each; yield the rows that this leaves to `read_into`.
 
@@ -156,10 +177,5 @@ class NpyBodies:
 @cache
 def kernel() -> Any:
     """Return the function of npy_bodies.c; None, if it was not built."""
-    library = library_of(__file__, "npy_bodies")
-    if library is None:
-        return None
-    found = library.read_bodies
-    paths = (ADDRESS, ADDRESS, SIZE, ADDRESS, ADDRESS, INT)
-    found.argtypes, found.restype = [*paths, ADDRESS, SIZE, ADDRESS, SIZE, ADDRESS, SIZE], SIZE
-    return found
+    paths, array = (ADDRESS, ADDRESS, SIZE, ADDRESS, ADDRESS, INT), (ADDRESS, SIZE)  # ids, header and rows are arrays
+    return function_of(__file__, "npy_bodies", "read_bodies", *paths, *array, *array, *array, returns=SIZE)

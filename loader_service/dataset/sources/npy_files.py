@@ -15,8 +15,7 @@ from loader_service.dataset.sources.contents import Contents, FieldFiles
 from loader_service.dataset.sources.npy_bodies import NpyBodies
 from loader_service.dataset.sources.paths import Paths
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
-from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
-from loader_service.protocol.ledger import error_about
+from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
 from loader_service.protocol.tables import PackedStrings, TableRef, pack_strings
 
@@ -125,10 +124,4 @@ class NpyFilesReader:
             assert self._labels is not None, "only a declared field is read"
             np.take(self._labels, ids, axis=0, out=out)
             return
-        for row in self._bodies.read_alike(ids, out):
-            sample_id = int(ids[row])
-            try:
-                self._bodies.read_into(sample_id, out[row : row + 1])
-            except (OSError, DatasetError) as error:
-                kind = SpecMismatch if isinstance(error, SpecMismatch) else SampleError
-                raise error_about(sample_id, self.describe(sample_id), str(error), kind) from error
+        self._bodies.read_column(ids, out, self._bodies.read_into, self.describe)

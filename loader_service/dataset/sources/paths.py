@@ -16,12 +16,8 @@ class Paths:
         Args:
             any_root: Whether names that begin with a slash are whole paths.
         """
-        self.root, self.packed, self.suffix, self.any_root = (
-            os.fsencode(root).rstrip(b"/") + b"/",
-            packed,
-            suffix,
-            any_root,
-        )
+        self.root = os.fsencode(root).rstrip(b"/") + b"/"
+        self.packed, self.suffix, self.any_root = packed, suffix, any_root
 
     def __len__(self) -> int:
         return len(self.packed)

@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from loader_service.dataset.transforms.geometry.drawing import LARGEST, SMOOTH_DTYPES
-from loader_service.dataset.transforms.geometry.mirroring import with_channels
+from loader_service.dataset.transforms.geometry.opencv import LARGEST, SMOOTH_DTYPES, with_channels
 from loader_service.dataset.transforms.keras_affine import Affine, transformed
 from loader_service.dataset.transforms.keras_ranges import Factors, Fill, NotNegative, Pair, Shift, Zoom
 from loader_service.dataset.transforms.transform import Draws, FieldTransform, image_field

@@ -27,8 +27,9 @@ from loader_service.dataset.transforms.geometry.drawing import (
     Look,
     by_matrix,
 )
-from loader_service.dataset.transforms.geometry.mirroring import flipped, with_channels
+from loader_service.dataset.transforms.geometry.mirroring import flipped
 from loader_service.dataset.transforms.geometry.moves import Mirror
+from loader_service.dataset.transforms.geometry.opencv import with_channels
 
 ORDERS: dict[int, Interpolation] = {0: "nearest", 1: "bilinear"}
 

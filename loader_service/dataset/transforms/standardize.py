@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from loader_service.dataset.transforms.geometry.mirroring import OPENCV_DTYPES
+from loader_service.dataset.transforms.geometry.opencv import OPENCV_DTYPES
 from loader_service.dataset.transforms.transform import Draws, FieldTransform
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec

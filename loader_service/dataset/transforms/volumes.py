@@ -12,8 +12,9 @@ import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
 from loader_service.dataset.draws import row_of_uniforms
-from loader_service.dataset.transforms.geometry.drawing import AT_ONCE, LARGEST, SMOOTH_DTYPES, Look, by_matrix
+from loader_service.dataset.transforms.geometry.drawing import Look, by_matrix
 from loader_service.dataset.transforms.geometry.moves import centred
+from loader_service.dataset.transforms.geometry.opencv import AT_ONCE, LARGEST, SMOOTH_DTYPES
 from loader_service.dataset.transforms.transform import Names, Sample, SampleTransform, field_of, names_of
 from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, Spec

@@ -43,6 +43,7 @@ def _basis() -> np.ndarray:
 
 
 _BASIS = _basis()
+_UNCHANGED = np.eye(3)
 
 
 def adjust(
@@ -72,13 +73,23 @@ def adjust(
         offset = contrast * offset + (1 - contrast) * (scale * mean + offset)
         scale *= contrast
     of_bytes, grey_alone = picture.dtype == BYTE, saturation == 1 and not hue
-    if grey_alone and of_bytes and offset >= 0:  # nothing is below zero, so that the absolute value is the value
+    if grey_alone and of_bytes and offset == 0:
+        multiply(picture, scale, out)
+    elif grey_alone and of_bytes and offset > 0:  # nothing is below zero, so that the absolute value is the value
         cv2.convertScaleAbs(picture, dst=out, alpha=scale, beta=offset)
     elif picture.shape[2] == 1 or (grey_alone and not of_bytes):
         cv2.addWeighted(picture, scale, picture, 0, offset, dst=out)
     else:
         cv2.transform(picture, _matrix(scale, offset, saturation, hue), dst=out)
     clip(out, bounds)
+
+
+def multiply(picture: np.ndarray, factor: float, out: np.ndarray) -> None:
+    """Write a picture of bytes, of 1 or 3 channels, times a factor of at least 0 into `out`."""
+    if picture.shape[2] == 3:  # the same bytes as below, a fifth sooner
+        cv2.transform(picture, _UNCHANGED * factor, dst=out)
+    else:
+        cv2.convertScaleAbs(picture, dst=out, alpha=factor)
 
 
 def _matrix(scale: float, offset: float, saturation: float, hue: float) -> np.ndarray:

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from loader_service.dataset.transforms.geometry.mirroring import flipped, with_channels
+from loader_service.dataset.transforms.geometry.mirroring import flipped
 from loader_service.dataset.transforms.geometry.moves import Cut, Matrix, as_array, product, scaled
+from loader_service.dataset.transforms.geometry.opencv import AT_ONCE, with_channels
 from loader_service.dataset.transforms.geometry.placement import UPRIGHT, Placement, moved
 
 Interpolation = Literal["nearest", "bilinear", "area", "cubic", "lanczos"]
 Smooth = Literal["nearest", "bilinear", "cubic", "lanczos"]  # what a warp can do
 FillMode = Literal["nearest", "constant", "reflect", "wrap"]
-Resampling = tuple[Interpolation, bool]  # and whether all pixels count, in scaling down by more than two
 
 RESIZING = {
     "nearest": cv2.INTER_NEAREST_EXACT,  # nearest to a pixel's centre, as in Pillow, Keras and TensorFlow
@@ -32,10 +32,6 @@ BORDERS = {  # Keras' words for what lies outside of a picture
     "reflect": cv2.BORDER_REFLECT,  # dcba|abcd|dcba
     "wrap": cv2.BORDER_WRAP,  # abcd|abcd|abcd
 }
-SMOOTH_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # that OpenCV interpolates
-DTYPES = (*SMOOTH_DTYPES, "bool", "int8", "int32")  # that it moves, with the pixels as they are
-AT_ONCE = 4  # channels that a warp takes
-LARGEST = 32766  # pixels along a side that it takes
 
 
 def _known(mode: Any) -> Any:
@@ -74,20 +70,21 @@ def drawn(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray
     inner, mirror = placement.inner, placement.mirror
     part = _part(picture, placement.window, look, out if mirror == UPRIGHT else None)
     if placement.scale is not None:
-        part = resized(part, *placement.scale, look[:2], out if inner is None else None)
+        part = resized(part, *placement.scale, look.interpolation, look.antialias, out if inner is None else None)
         part = part if inner is None else _part(part, inner, look, None)
     return part if mirror == UPRIGHT else flipped(part, mirror, out)
 
 
-def resized(picture: np.ndarray, height: int, width: int, resampling: Resampling, out: np.ndarray | None) -> np.ndarray:
+def resized(
+    picture: np.ndarray, height: int, width: int, interpolation: Interpolation, antialias: bool, out: np.ndarray | None
+) -> np.ndarray:
     """Return a picture in another size; in `out`, if that is given and fits, or as it is, where it has that size."""
     rows, columns, *_ = picture.shape
     if rows == height and columns == width:
         return picture
     if picture.dtype.kind == "b":
         seen = None if out is None else out.view(np.uint8)
-        return resized(picture.view(np.uint8), height, width, resampling, seen).view(bool)
-    interpolation, antialias = resampling
+        return resized(picture.view(np.uint8), height, width, interpolation, antialias, seen).view(bool)
     if antialias and (rows > 2 * height or columns > 2 * width) and interpolation not in ("nearest", "area"):
         down, across = rows / height, columns / width
         smaller, by_height, by_width = _reduced(picture, down, across)

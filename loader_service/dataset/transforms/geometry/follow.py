@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from loader_service.dataset.transforms.geometry.drawing import DTYPES
 from loader_service.dataset.transforms.geometry.moves import as_array
+from loader_service.dataset.transforms.geometry.opencv import DTYPES
 from loader_service.dataset.transforms.geometry.placement import Placement
 from loader_service.dataset.transforms.transform import Transform, field_of
 from loader_service.protocol.errors import DatasetError

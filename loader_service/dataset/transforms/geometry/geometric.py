@@ -8,8 +8,6 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from loader_service.dataset.transforms.geometry.drawing import (
-    DTYPES,
-    SMOOTH_DTYPES,
     FillMode,
     Interpolation,
     KnownFillMode,
@@ -18,6 +16,7 @@ from loader_service.dataset.transforms.geometry.drawing import (
     drawn,
 )
 from loader_service.dataset.transforms.geometry.moves import Cuts, Mirrors, Move
+from loader_service.dataset.transforms.geometry.opencv import DTYPES, SMOOTH_DTYPES
 from loader_service.dataset.transforms.geometry.placement import placed
 from loader_service.dataset.transforms.transform import ColumnDraws, Draws, FieldTransform, Pixels, image_field
 from loader_service.protocol.errors import DatasetError

@@ -8,10 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from loader_service.dataset.kernels import ADDRESS, SIZE, address, library_of
+from loader_service.dataset.kernels import ADDRESS, SIZE, address, function_of
 from loader_service.dataset.transforms.geometry.moves import Mirror
+from loader_service.dataset.transforms.geometry.opencv import OPENCV_DTYPES, with_channels
 
-OPENCV_DTYPES = frozenset(map(np.dtype, ("uint8", "uint16", "int16", "float32", "float64", "int8", "int32")))
 FIRST = np.zeros(1, np.int64)
 PLACES = {  # as windows.c takes them
     Mirror(left_right, top_bottom): np.array([0, 0, left_right, top_bottom])
@@ -34,11 +34,6 @@ def flipped(value: np.ndarray, mirror: Mirror, out: np.ndarray | None) -> np.nda
     return mirrored.copy() if value is out else mirrored
 
 
-def with_channels(made: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return a picture with the single channel's axis, which OpenCV drops."""
-    return made if made.ndim == like.ndim else made[:, :, None]
-
-
 def _copied(value: np.ndarray, mirror: Mirror, out: np.ndarray) -> bool:
     """Write a mirrored picture, or a part of one, to where it is wanted; return whether that could be done here."""
     copy = kernel()
@@ -59,10 +54,5 @@ def _copied(value: np.ndarray, mirror: Mirror, out: np.ndarray) -> bool:
 @cache
 def kernel() -> Any:
     """Return the function of windows.c; None, if it was not built."""
-    library = library_of(__file__, "windows")
-    if library is None:
-        return None
-    found = library.copy_windows
-    found.argtypes = [ADDRESS, SIZE, SIZE, SIZE, ADDRESS, ADDRESS, SIZE, SIZE, SIZE, ADDRESS]
-    found.restype = None
-    return found
+    pictures, out = (ADDRESS, SIZE, SIZE, SIZE), (SIZE, SIZE, ADDRESS)
+    return function_of(__file__, "windows", "copy_windows", *pictures, ADDRESS, ADDRESS, SIZE, *out)

@@ -6,9 +6,10 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loader_service.dataset.transforms.geometry.drawing import DTYPES, FillMode, KnownFillMode
+from loader_service.dataset.transforms.geometry.drawing import FillMode, KnownFillMode
 from loader_service.dataset.transforms.geometry.geometric import Geometric
 from loader_service.dataset.transforms.geometry.moves import Cut, Move
+from loader_service.dataset.transforms.geometry.opencv import DTYPES
 from loader_service.dataset.transforms.transform import Draws, Pixels, image_field
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec

@@ -35,7 +35,7 @@ class Resize(Resampling, ToSize):
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Scale one picture."""
-        return resized(value, self.height, self.width, (self.interpolation, self.antialias), out)
+        return resized(value, self.height, self.width, self.interpolation, self.antialias, out)
 
 
 class RandomResizedCrop(Resampling, ToSize):
@@ -67,13 +67,8 @@ class RandomResizedCrop(Resampling, ToSize):
         """Cut a part of one picture out, and scale it."""
         height, width, *_ = value.shape
         top, left, height, width = self.box(height, width, draws)
-        return resized(
-            value[top : top + height, left : left + width],
-            self.height,
-            self.width,
-            (self.interpolation, self.antialias),
-            out,
-        )
+        part = value[top : top + height, left : left + width]
+        return resized(part, self.height, self.width, self.interpolation, self.antialias, out)
 
     def box(self, height: int, width: int, draws: Draws) -> tuple[int, int, int, int]:
         """Return top, left, height and width of the part that is cut out of a picture of this size, in pixels."""
