@@ -142,10 +142,14 @@ def seed_of(key: int, position: int) -> int:
 
 
 def seed_globals(key: int, position: int) -> None:
-    """Seed Python's and NumPy's global generators for one sample."""
+    """Seed Python's and NumPy's global generators for one sample.
+
+    Both are Mersenne twisters, of 624 numbers. NumPy's takes one seed of 32 bits in a fifth of the time of several,
+    and another way than Python's, so that the two are no twins.
+    """
     seed = seed_of(key, position)
     random.seed(seed)
-    np.random.seed([seed & 0xFFFFFFFF, seed >> 32, 1])  # both are Mersenne twisters: without the 1 they were twins
+    np.random.seed((seed ^ seed >> 32) & 0xFFFFFFFF)
 
 
 @contextmanager
