@@ -7,14 +7,19 @@ to append to a deque.
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from loader_service.protocol.arena import SlotArrays
-from loader_service.protocol.layout import IDS, Layout
+from loader_service.protocol.arena import SlotArrays, arrays_of_all_slots
+from loader_service.protocol.layout import ALIGNMENT, IDS, Layout
 from loader_service.protocol.nesting import fields_within, group_of
 from loader_service.protocol.ragged import assembled
 from loader_service.protocol.spec import Spec
@@ -33,6 +38,36 @@ class Lease:
             "typestr": "|u1",
             "data": (arena.__array_interface__["data"][0] + start, True),  # True: read-only
         }
+
+
+class Stacks:
+    """Copies of one field of several slots, in memory that is used again when no array lies over it any more.
+
+    Of fresh memory, each page is a fault of its own, which takes longer than to write to it.
+    """
+
+    def __init__(self, of_slots: np.ndarray) -> None:
+        """Take the field of all slots, of shape (slots, rows, *field shape)."""
+        self._of_slots = of_slots
+        self._free: deque[np.ndarray] = deque()  # appended to by finalizers
+
+    def take(self, slots: list[int], rows: int) -> np.ndarray:
+        """Return the first rows of some slots, one after the other."""
+        shape, dtype = (len(slots), rows, *self._of_slots.shape[2:]), self._of_slots.dtype
+        room = self._room(math.prod(shape) * dtype.itemsize)
+        for copy, slot in zip(np.ndarray(shape, dtype, room), slots, strict=True):
+            copy[...] = self._of_slots[slot, :rows]
+        lease = Lease(room, 0, len(room))
+        weakref.finalize(lease, self._free.append, room).atexit = False
+        return np.ndarray(shape, dtype, np.asarray(lease))
+
+    def _room(self, nbytes: int) -> np.ndarray:
+        """Return at least so many bytes, where TensorFlow takes arrays as they are."""
+        room = self._free.popleft() if self._free else None
+        if room is not None and len(room) >= nbytes:
+            return room
+        fresh = np.empty(max(1, nbytes) + ALIGNMENT, np.uint8)
+        return fresh[-fresh.__array_interface__["data"][0] % ALIGNMENT :][: max(1, nbytes)]
 
 
 class Batch(Mapping[str, Any]):
@@ -72,11 +107,29 @@ class Batch(Mapping[str, Any]):
         return f"<Batch {self.n}, in epoch {self.epoch}: {len(self.ids)} rows of {fields}>"
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """Several batches that follow one another, and are of one shape, in one array for each field: copies."""
+
+    n: int  # of the first batch
+    arrays: dict[str, np.ndarray]  # each of shape (batches, rows, *field shape)
+    ids: NDArray[np.int64]  # (batches, rows)
+
+    @classmethod
+    def of(cls, n: int, arrays: dict[str, np.ndarray]) -> Bundle:
+        """Take the arrays, ids among them."""
+        return cls(n, arrays, arrays.pop(IDS))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 class SlotReader:
     """Makes batches of one stream's slots: views, or copies where the reader keeps too many views."""
 
     def __init__(self, arena: np.ndarray, layout: Layout, spec: Spec) -> None:
-        self._arena, self._nbytes, self._spec = arena, layout.stride, spec
+        self._arena, self._layout, self._spec = arena, layout, spec
+        self._nbytes = layout.stride
         self._arrays = SlotArrays(layout)
 
     def view(self, slot: int, rows: int, returned: Callable[[], None]) -> dict[str, Any]:
@@ -92,3 +145,11 @@ class SlotReader:
         for array in copies.values():
             array.flags.writeable = False
         return assembled(copies, self._spec)
+
+    def stack(self, slots: list[int], rows: int) -> dict[str, np.ndarray]:
+        """Return copies of the fields of several slots, one after the other: all batches have the same shapes."""
+        return {name: stacks.take(slots, rows) for name, stacks in self._stacks.items()}
+
+    @cached_property
+    def _stacks(self) -> dict[str, Stacks]:
+        return {name: Stacks(array) for name, array in arrays_of_all_slots(self._arena, self._layout).items()}

@@ -99,6 +99,19 @@ class Window:
             self.next = self._after(self.next)
         return what
 
+    def take_several(self, most: int) -> list[Arrived] | Failed:
+        """Return what is next, and up to `most` - 1 batches that follow and are here, of as many rows."""
+        what = self.take()
+        if isinstance(what, Failed):
+            return what
+        several = [what]
+        while (
+            len(several) < most and isinstance(after := self._asked.get(self.next), Arrived) and after.rows == what.rows
+        ):
+            self.take()
+            several.append(after)
+        return several
+
     def _after(self, n: int) -> int:
         return self.cycle[0] if self.cycle and n == self.cycle[1] else n + 1
 

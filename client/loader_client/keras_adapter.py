@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -28,7 +28,7 @@ if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 7):  # they take no D
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from loader_client.batch import Batch
+from loader_client.batch import Batch, Bundle
 from loader_client.passes import Pass, Passes
 from loader_client.roles import Roles
 from loader_client.row_weights import RowWeights
@@ -115,19 +115,20 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
 
     def get_tf_dataset(self) -> tf.data.Dataset:
         """Return the passes as a `tf.data.Dataset`."""
-        from loader_client.bundles import Bundles, is_small
+        from loader_client.bundles import is_small
         from loader_client.tensorflow_adapter import dataset_of, signature_of
 
-        loop, stream = self._loop(), self._stream
+        loop = self._loop()
         weights = self._row_weights.spec if self._row_weights else None
         roles = self._roles.without_lists()
-        bundled = _caller(1) is not None and is_small(stream.spec, stream.batch_size)  # Keras alone says how far it is
+        by_keras = _caller(1) is not None  # which says how far it is, however much is drawn
+        bundled = by_keras and is_small(self._info, self._stream.batch_size)
 
         def elements() -> Iterator[Any]:
-            drawn = self._pass(loop, roles)
-            return Bundles(drawn, lambda: stream.ready) if bundled else drawn
+            return self._pass_in_bundles(loop, roles) if bundled else self._pass(loop, roles)
 
-        return dataset_of(elements, signature_of(stream, roles, weights), bundled=bundled)
+        signature = signature_of(self._stream, roles, weights)
+        return dataset_of(elements, signature, bundled=bundled, ahead=by_keras)
 
     def get_numpy_iterator(self) -> Iterator[Any]:
         """Return a pass as arrays."""
@@ -182,17 +183,42 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         return Passes(self._info, steps_per_epoch, self._advance, rolling, stride)
 
     def _pass(self, loop: _Loop, roles: Roles, pack: Any = lambda array: array) -> Iterator[Any]:
-        kept: list[NDArray[np.int64]] | None = None
-        if loop.keeps_ids:
-            self._ids = kept = []
+        keep = self._keeper(loop)
 
         def arrange(batch: Batch) -> Any:
-            if kept is not None and len(kept) < loop.passes.longest:
-                kept.append(batch.ids.copy())
+            keep(batch.ids[None])
             weights = self._row_weights(batch, loop.rows_per_sample(batch.n)) if self._row_weights else None
             return roles.arrange(batch, pack, weights)
 
         return map(arrange, loop.batches())  # which keeps no batch alive, as a generator's variable would
+
+    def _pass_in_bundles(self, loop: _Loop, roles: Roles) -> Iterator[Any]:
+        from loader_client.bundles import MOST
+
+        keep, row_weights = self._keeper(loop), self._row_weights
+
+        def arrange(bundle: Bundle) -> Any:
+            keep(bundle.ids)
+            weights = None
+            if row_weights:
+                of_each = [{name: array[k] for name, array in bundle.arrays.items()} for k in range(len(bundle))]
+                factors = [loop.rows_per_sample(bundle.n + k) for k in range(len(bundle))]
+                weights = np.stack(list(map(row_weights, of_each, factors)))
+            return roles.arrange(bundle.arrays, weights=weights)
+
+        return map(arrange, loop.bundles(MOST))
+
+    def _keeper(self, loop: _Loop) -> Callable[[NDArray[np.int64]], None]:
+        """Return what keeps the ids of batches, of shape (batches, rows), of a new pass."""
+        if not loop.keeps_ids:
+            return lambda ids: None
+        kept: list[NDArray[np.int64]] = []
+        self._ids = kept
+
+        def keep(ids: NDArray[np.int64]) -> None:
+            kept.extend(ids[: loop.passes.longest - len(kept)].copy())
+
+        return keep
 
 
 class _Loop:
@@ -247,18 +273,37 @@ class _Loop:
 
     def batches(self) -> Iterator[Batch]:
         """Yield what one iterator of Keras draws."""
+        for run in self._runs():
+            for n in self.passes.numbers(run):
+                self._drawn(n + 1)
+                yield self._stream.peek(n, self.passes.cycle)
+
+    def bundles(self, most: int) -> Iterator[Bundle]:
+        """Yield the same, up to so many at a time."""
+        for run in self._runs():
+            done = 0
+            while done < run.length:
+                n, follow = self.passes.stretch(run, done)
+                bundle = self._stream.peek_several(n, min(most, follow), self.passes.cycle)
+                done += len(bundle)
+                self._drawn(n + len(bundle))
+                yield bundle
+
+    def _runs(self) -> Iterator[Pass]:
+        """Yield the passes that one iterator of Keras goes through."""
         if not self._follows:
             self.begin()
             self._follows = False
         run = self._run
-        while True:
-            for n in self.passes.numbers(run):
-                if self._base is None:  # nobody asks how far it is
-                    self._move(n + 1)
-                yield self._stream.peek(n, self.passes.cycle)
-            if not self._endless:
-                return
+        yield run
+        while self._endless:
             run = self.passes.after(run)
+            yield run
+
+    def _drawn(self, n: int) -> None:
+        """All batches before `n` are drawn."""
+        if self._base is None:  # nobody asks how far it is
+            self._move(n)
 
     def rows_per_sample(self, n: int) -> float:
         """Return what makes up for padding: in the step's loss where one trains, else in that of the whole pass."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from loader_client.batch import SlotReader
 from loader_client.connection import Arrived
 
@@ -55,6 +57,14 @@ class Loans:
         """Return copies of a slot's fields; it comes back at once."""
         copies = self._slots.copy(arrived.slot, arrived.rows)
         self.decline(arrived.slot)
+        return copies
+
+    def stack(self, several: list[Arrived]) -> dict[str, np.ndarray]:
+        """Return copies of the fields of several slots, one after the other; they come back at once."""
+        slots = [arrived.slot for arrived in several]
+        copies = self._slots.stack(slots, several[0].rows)
+        for slot in slots:
+            self.decline(slot)
         return copies
 
     def decline(self, slot: int) -> None:

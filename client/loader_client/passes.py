@@ -82,6 +82,12 @@ class Passes:
         for n in range(run.first, run.end):
             yield n if self.advance else n % self.epoch
 
+    def stretch(self, run: Pass, done: int) -> tuple[int, int]:
+        """Return the batch that comes after so many of a pass, and how many of it follow one another from there on."""
+        n = run.first + done
+        left = run.length - done
+        return (n, left) if self.advance else (n % self.epoch, min(left, self.epoch - n % self.epoch))
+
     def rows_per_sample(self, run: Pass) -> float:
         """Return the rows of some batches for each sample in them: more than 1 where padding is among them."""
         rows = run.length * self.info.batch_size

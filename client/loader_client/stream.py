@@ -10,7 +10,7 @@ from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from loader_client.batch import Batch
+from loader_client.batch import Batch, Bundle
 from loader_client.passes import Position
 from loader_client.replaced import tell_since
 from loader_client.roles import Names, Roles
@@ -120,11 +120,6 @@ class Stream:
         """Return how many batches were handed out, how long the reader waited for them (seconds), and more."""
         return self._supply.stats()
 
-    @property
-    def ready(self) -> bool:
-        """Whether the batch at the cursor, or the one after the last that was peeked at, is here: nobody would wait."""
-        return self._supply.ready
-
     # -- iterating -------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:
@@ -151,13 +146,25 @@ class Stream:
         Args:
             cycle: First and last number, where one goes over the same batches again and again.
         """
+        self._refuse(n)
+        with self._turn:
+            return self._supply.take(int(n), cycle)
+
+    def peek_several(self, n: int, most: int, cycle: Cycle = None) -> Bundle:
+        """Return batch `n`, and up to `most` - 1 that follow it and are here already; the cursor stays where it is.
+
+        For datasets whose batches all have the same shapes, but for the last of an epoch, which is never with others.
+        """
+        self._refuse(n)
+        with self._turn:
+            return self._supply.take_several(int(n), most, cycle)
+
+    def _refuse(self, n: int) -> None:
         if self._closed:
             raise StreamClosed(self._closed)
         if not isinstance(n, Integral) or not 0 <= n <= MOST_BATCHES:
             raise ValueError(f"batch {n!r}: batches count from 0 to 2**62 - 1")
         self._supply.refuse_fork()
-        with self._turn:
-            return self._supply.take(int(n), cycle)
 
     def generator(self, inputs: Names = None, targets: Names = None, weights: str | None = None) -> Iterator[Any]:
         """Yield (x, y), or (x, y, w), for ever: epoch after epoch, from the cursor on."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from loader_client.batch import Batch, SlotReader
+from loader_client.batch import Batch, Bundle, SlotReader
 from loader_client.channel import Channel
 from loader_client.connection import Arrived, Window
 from loader_client.loans import Loans
@@ -50,15 +50,14 @@ class Supply(Protocol):
     doubts: list[str]  # what seems wrong with the user's code, in sentences
     latest: int  # the batch to join the foremost stream of the same dataset at
 
-    @property
-    def ready(self) -> bool:
-        """Whether the batch after the last one that was taken is here."""
-
     def refuse_fork(self) -> None:
         """Raise in a forked child of the process that opened the stream."""
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`; the one after it will be asked for next, unless a later call says otherwise."""
+
+    def take_several(self, n: int, most: int, cycle: Cycle) -> Bundle:
+        """Return batch `n`, and up to `most` - 1 that follow it: those that are here without waiting."""
 
     def stats(self) -> dict[str, float]:
         """Return counts and seconds."""
@@ -108,11 +107,6 @@ class SharedSupply:
         self.doubts = self._opened.doubts
         self.latest = self._opened.latest
 
-    @property
-    def ready(self) -> bool:
-        """Whether the batch after the last one that was taken is here, as far as is known without asking."""
-        return self._window.ready
-
     def refuse_fork(self) -> None:
         """Raise in a forked child: its sockets are its parent's."""
         self._channel.refuse_fork()
@@ -126,20 +120,28 @@ class SharedSupply:
             DaemonLost: If it died, and did not come back in time.
         """
         with self._channel.turn:
-            if self._torn or not self._window.is_at(n, cycle):
-                self._reset(n, cycle)
-            self._torn = True
-            waited = self._wait(n)
+            self._come_to(n, cycle)
             arrived = self._window.take()
             if isinstance(arrived, Failed):
                 self._torn = False
                 raise error_of(arrived)
-            self._waited += waited
-            self._longest = max(self._longest, waited)
             self._taken += 1
             batch = Batch(n, n // self.info.batches_per_epoch, self._arrays(arrived))
             self._torn = False
             return batch
+
+    def take_several(self, n: int, most: int, cycle: Cycle) -> Bundle:
+        """Return batch `n`, when it is there, and up to `most` - 1 that follow and are there; raises as `take` does."""
+        with self._channel.turn:
+            self._come_to(n, cycle)
+            several = self._window.take_several(most)
+            if isinstance(several, Failed):
+                self._torn = False
+                raise error_of(several)
+            self._taken += len(several)
+            bundle = Bundle.of(n, self._lent.stack(several))
+            self._torn = False
+            return bundle
 
     def stats(self) -> dict[str, float]:
         """Return counts and seconds."""
@@ -261,6 +263,15 @@ class SharedSupply:
         if known is not None:
             self._reset(self._window.next, self._window.cycle)
 
+    def _come_to(self, n: int, cycle: Cycle) -> None:
+        """Wait until batch `n` is next, and there, or its error: until that is taken, the window is torn."""
+        if self._torn or not self._window.is_at(n, cycle):
+            self._reset(n, cycle)
+        self._torn = True
+        waited = self._wait(n)
+        self._waited += waited
+        self._longest = max(self._longest, waited)
+
     def _wait(self, n: int) -> float:
         """Wait for batch `n`. Return the seconds that it took."""
         if self._window.ready and not self._window.due:
@@ -306,11 +317,6 @@ class InlineSupply:
         shard.check(self.info)
         self._tell()
 
-    @property
-    def ready(self) -> bool:
-        """Never: each is made when it is taken."""
-        return False
-
     def refuse_fork(self) -> None:
         """A copy of this process makes the same batches: nothing is refused."""
 
@@ -324,6 +330,11 @@ class InlineSupply:
         self._seconds += time.perf_counter() - began
         self._taken += 1
         return Batch(n, n // self.info.batches_per_epoch, assembled(arrays, self.info.spec))
+
+    def take_several(self, n: int, most: int, cycle: Cycle) -> Bundle:
+        """Make batch `n`: none is here without waiting."""
+        batch = self.take(n, cycle)
+        return Bundle(n, {name: batch[name][None] for name in batch}, batch.ids[None])
 
     def stats(self) -> dict[str, float]:
         """Return counts and seconds: all of the making is waiting."""

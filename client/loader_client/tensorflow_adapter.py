@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from loader_client.bundles import spec_of_bundles
+from loader_client.generated import generated
 from loader_client.roles import Roles
 from loader_service.protocol.errors import StreamClosed
 from loader_service.protocol.ragged import Ragged, Text
@@ -63,12 +64,14 @@ def dataset_of(
     signature: Any,
     batches: int | None = None,
     bundled: bool = False,
+    ahead: bool = False,
 ) -> tf.data.Dataset:
     """Return a dataset each pass over which is what `elements()` yields.
 
     Args:
         batches: Of a whole pass, where that is known.
         bundled: Whether `elements()` yields bundles of them.
+        ahead: Whether the next one is drawn while the trainer computes.
     """
     # TensorFlow keeps the functions of a dataset for as long as the process lives: theirs must not keep the stream.
     kept = weakref.ref(elements)
@@ -80,7 +83,8 @@ def dataset_of(
         return alive()
 
     drawn = spec_of_bundles(signature) if bundled else signature
-    dataset = tf.data.Dataset.from_generator(begin, output_signature=drawn)
+    dataset = generated(begin, drawn)
+    dataset = dataset.prefetch(1) if ahead else dataset
     dataset = dataset.unbatch() if bundled else dataset
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing to tune: batches are prefetched in shared memory already

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from loader_service.protocol.errors import NotEnoughMemory, SpecMismatch
 from loader_service.protocol.layout import PAGE, Layout, Place, round_up
@@ -114,6 +115,20 @@ def slot_arrays(memory: np.ndarray, layout: Layout, slot: int) -> dict[str, np.n
     return {
         name: np.ndarray(place.shape, place.dtype, memory, start + place.offset) for name, place in layout.rows.items()
     }
+
+
+def arrays_of_all_slots(memory: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
+    """Return what readers see of all slots at once: arrays of shape (slots, batch_size, *field shape), ids included.
+
+    For a layout whose batches all have the same shapes.
+    """
+    slots = len(memory) // layout.stride
+    arrays = {}
+    for name, place in layout.arrays.items():
+        assert not place.varies, f"{name} differs from batch to batch"
+        one = np.ndarray(place.shape, place.dtype, memory, place.offset)
+        arrays[name] = as_strided(one, (slots, *one.shape), (layout.stride, *one.strides), writeable=False)
+    return arrays
 
 
 class SlotWriter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LEAST_AHEAD, MOST_AHEAD = 8, 64  # batches that a stream asks for ahead, unless it says how many
 AHEAD_NBYTES = 32 * 2**20  # that they may take, if they are more than the least
-VIEWS = 4  # batches that one stream may keep as views; TensorFlow and Keras hold up to three
+VIEWS = 6  # batches that one stream may keep as views; TensorFlow and Keras hold up to five
 SPARE_SLOTS = 2  # that are on their way while every stream holds all that it may
 
 
@@ -24,6 +24,6 @@ def slots_of(prefetch: int) -> int:
     """Return how many slots a stream is given that asks for so many batches ahead, where memory allows it.
 
     >>> slots_of(8)
-    14
+    16
     """
     return prefetch + VIEWS + SPARE_SLOTS

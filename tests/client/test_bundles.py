@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,83 +10,119 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loader_client
-from loader_client.bundles import MOST, Bundles, is_small
+from loader_client.batch import SlotReader, Stacks
+from loader_client.bundles import MOST, is_small
 from loader_service import Dataset
+from loader_service.protocol.arena import slot_arrays
 from loader_service.protocol.errors import SampleError
+from loader_service.protocol.layout import IDS, Layout
 from loader_service.protocol.spec import FieldSpec
+from tests.client.test_passes import INFO
+
+SPEC = {"x": FieldSpec((3, 5), "float32"), "flag": FieldSpec((), "bool"), "y": FieldSpec((2,), "int64")}
+SLOTS, ROWS = 6, 4
 
 
-def element(number, rows=4):
-    return {"x": np.full((rows, 3), number, np.float32)}, np.full(rows, number)
+def refuses_sevens(sample):
+    if sample["x"][0] == 7:
+        raise ValueError("a seven")
+    return sample
 
 
-def taken_apart(bundles):
-    for x, y in bundles:
-        assert len(x["x"]) == len(y) <= MOST
-        for row in range(len(y)):
-            yield x["x"][row], y[row]
+@pytest.fixture(scope="module")
+def slots():
+    """A reader of slots that are full of numbers, and what each of them holds."""
+    layout = Layout.of(SPEC, ROWS)
+    arena = np.random.default_rng(7).integers(0, 2, SLOTS * layout.stride, np.uint8)
+    return SlotReader(arena, layout, SPEC), [slot_arrays(arena, layout, slot) for slot in range(SLOTS)]
 
 
-@given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=50))
-def test_what_comes_out_is_what_went_in_whatever_is_ready_and_however_long_batches_are(told):
-    elements = [element(number, rows) for number, (rows, _) in enumerate(told)]
-    ready = itertools.chain((is_ready for _, is_ready in told), itertools.repeat(True))
+@given(chosen=st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=9), rows=st.integers(1, ROWS))
+def test_the_fields_of_several_slots_are_stacked(slots, chosen, rows):
+    reader, held = slots
 
-    found = list(taken_apart(Bundles(elements, lambda: next(ready))))
+    stacked = reader.stack(chosen, rows)
 
-    assert len(found) == len(elements)
-    for (x, y), (fields, expected) in zip(found, elements, strict=True):
-        assert np.array_equal(x, fields["x"])
-        assert np.array_equal(y, expected)
-
-
-def test_what_is_there_is_drawn_at_once_and_what_is_not_is_not_waited_for():
-    there = iter([True] * 4 + [False] + [True] * MOST)
-    sizes = [len(y) for _, y in Bundles(map(element, range(4 + MOST + 2)), lambda: next(there, False))]
-
-    assert sizes == [4, MOST, 1, 1]
+    assert list(stacked) == [*SPEC, IDS]
+    for name, array in stacked.items():
+        expected = np.stack([held[slot][name][:rows] for slot in chosen])
+        assert array.dtype == expected.dtype
+        assert array.tobytes() == expected.tobytes()
+        assert array.ctypes.data % 64 == 0, "TensorFlow would copy it"
 
 
-def test_one_that_is_alone_is_not_copied():
-    alone = element(1)
-    ((x, y),) = Bundles([alone], lambda: False)
+def test_memory_is_used_again_as_soon_as_no_array_lies_over_it_and_never_before(slots):
+    reader, held = slots
+    first = reader.stack([0, 1], ROWS)
+    kept, before = first["x"][1], first["x"].ctypes.data
+    del first
 
-    assert np.shares_memory(x["x"], alone[0]["x"])
-    assert np.shares_memory(y, alone[1])
+    second = reader.stack([2, 3], ROWS)
+    assert second["x"].ctypes.data != before
+    assert np.array_equal(kept, held[1]["x"])
+
+    del kept
+    assert reader.stack([4, 5], ROWS)["x"].ctypes.data == before
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 4)), min_size=1, max_size=20))
+def test_there_is_room_for_whatever_is_asked_for(asked):
+    numbers = np.arange(5 * 4 * 3).reshape(5, 4, 3)
+    stacks = Stacks(numbers)
+    for slots, rows in asked:
+        found = stacks.take([*range(slots)], rows)
+        assert np.array_equal(found, numbers[:slots, :rows])
+        assert not found.flags.writeable
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_comes_out_is_what_went_in(workers):
+    dataset = Dataset.from_arrays(x=np.arange(90).reshape(30, 3), y=np.arange(30)).shuffle(seed=7).batch(4)
+    with loader_client.connect(workers=workers) as loader, loader.stream(dataset) as stream:
+        n, largest = 0, 0
+        while n < 5 * len(stream):
+            bundle = stream.peek_several(n, MOST)
+            assert bundle.n == n
+            largest = max(largest, len(bundle))
+            for k in range(len(bundle)):
+                expected = dataset.plan.compute(n + k)
+                assert np.array_equal(bundle.ids[k], expected.pop(IDS))
+                assert list(bundle.arrays) == list(expected)
+                for name, array in expected.items():
+                    assert np.array_equal(bundle.arrays[name][k], array)
+            n += len(bundle)
+        assert stream.cursor == 0
+        assert stream.stats()["batches"] == n
+    assert largest == 1 if workers == 0 else largest <= MOST
+
+
+def test_those_that_are_there_come_together():
+    dataset = Dataset.from_arrays(x=np.arange(400)).batch(4)
+    with loader_client.connect(workers=1) as loader, loader.stream(dataset, prefetch=8) as stream:
+        n = 0
+        while not n or stream.stats()["ready_batches"] < 3:
+            n += len(stream.peek_several(n, 1))
+
+        assert len(stream.peek_several(n, 3)) == 3
 
 
 def test_an_error_waits_until_what_came_before_it_is_handed_out():
-    def failing():
-        yield element(0)
-        yield element(1)
-        raise SampleError("sample 7")
-
-    bundles = Bundles(failing(), lambda: True)
-
-    assert len(next(bundles)[1]) == 2
-    for _ in "ab":
-        with pytest.raises(SampleError, match="sample 7"):
-            next(bundles)
+    dataset = Dataset.from_arrays(x=np.arange(10)[:, None]).map(f"{__name__}:refuses_sevens").batch(2)
+    with loader_client.connect(workers=1) as loader, loader.stream(dataset) as stream:
+        n = 0
+        while n < 3:
+            n += len(stream.peek_several(n, MOST))
+        for _ in "ab":
+            with pytest.raises(SampleError, match=r"(?s)sample 7.*a seven"):
+                stream.peek_several(n, MOST)
+        assert stream.peek_several(4, MOST).ids[0].tolist() == [8, 9]
 
 
 def test_large_batches_and_those_that_differ_go_one_by_one():
-    table = {"x": FieldSpec((32,), "float32"), "y": FieldSpec((), "int64")}
+    table = replace(INFO, spec={"x": FieldSpec((32,), "float32"), "y": FieldSpec((), "int64")})
 
     assert is_small(table, 256)
     assert not is_small(table, 4096)
-    assert not is_small({"x": FieldSpec((None, 3), "float32", (5,))}, 4)
-    assert not is_small({"x": FieldSpec((None,), "int64", (5,), "ragged")}, 4)
-
-
-def test_a_stream_knows_what_is_there():
-    dataset = Dataset.from_arrays(x=np.arange(64)).batch(4)
-    with loader_client.connect(workers=1) as loader:
-        stream = loader.stream(dataset, prefetch=4)
-        assert not stream.ready, "nothing was asked for"
-        stream.take(0)
-        while not stream.ready:
-            stream.take(stream.cursor)
-        assert stream.stats()["ready_batches"] >= 1
-    with loader_client.connect(workers=0) as loader, loader.stream(dataset) as stream:
-        stream.take(0)
-        assert not stream.ready
+    assert not is_small(replace(table, whole=True), 256)
+    assert not is_small(replace(table, spec={"x": FieldSpec((None, 3), "float32", (5,))}), 4)
+    assert not is_small(replace(table, spec={"x": FieldSpec((None,), "int64", (5,), "ragged")}), 4)

@@ -76,6 +76,19 @@ def test_an_error_waits_for_its_turn_and_asking_again_tries_again():
     assert numbers(window.ask()) == [1, 2]
 
 
+def test_batches_of_as_many_rows_are_taken_at_once():
+    window = Window(prefetch=6)
+    window.ask()
+    for n, rows in enumerate([4, 4, 4, 3, 4]):
+        window.arrived(0, n, slot=n, rows=rows)
+
+    assert window.take_several(2) == [Arrived(0, 4), Arrived(1, 4)]
+    assert window.take_several(9) == [Arrived(2, 4)]
+    assert window.take_several(9) == [Arrived(3, 3)]
+    assert window.take_several(9) == [Arrived(4, 4)]
+    assert not window.ready
+
+
 def test_a_cycle_asks_for_its_first_batch_after_its_last():
     window = Window(prefetch=4)
     window.reset(3, cycle=(0, 4))
@@ -168,6 +181,16 @@ class AnyHistory(RuleBasedStateMachine):
         if isinstance(expected, Arrived):
             last = self.cycle is not None and self.next == self.cycle[1]
             self.next = self.cycle[0] if last else self.next + 1
+
+    @precondition(lambda self: self.window.ready)
+    @rule(most=st.integers(1, 5))
+    def take_several(self, most):
+        expected, after = [], self.next
+        while len(expected) < most and isinstance(self.delivered.get(after), Arrived):
+            expected.append(self.delivered.pop(after))
+            after = self.cycle[0] if self.cycle is not None and after == self.cycle[1] else after + 1
+        assert self.window.take_several(most) == (expected or self.delivered.pop(self.next))
+        self.next = after
 
     @rule(n=st.integers(0, 9), cycle=st.none() | st.tuples(st.integers(0, 3), st.integers(5, 9)))
     def jump(self, n, cycle):

@@ -74,6 +74,16 @@ class Reader:
         last = self.cycle is not None and self.expected == self.cycle[1]
         self.expected = self.cycle[0] if last else self.expected + 1
 
+    def take_several(self, most):
+        several = self.window.take_several(most)
+        if not isinstance(several, list):
+            return
+        for (n,) in self.loans.stack(several)["x"].tolist():
+            assert n == self.expected
+            last = self.cycle is not None and self.expected == self.cycle[1]
+            self.expected = self.cycle[0] if last else self.expected + 1
+            self.taken += 1
+
 
 class AnyConversation(RuleBasedStateMachine):
     """Any interleaving of what streams, daemon and workers do, and any delay of what they say."""
@@ -157,6 +167,11 @@ class AnyConversation(RuleBasedStateMachine):
     @rule(data=st.data())
     def client_takes(self, data):
         self.readers[self.some(data, lambda reader: reader.window.ready)].take()
+
+    @precondition(lambda self: self.any_reader(lambda reader: reader.window.ready))
+    @rule(data=st.data(), most=st.integers(1, 4))
+    def client_takes_several(self, data, most):
+        self.readers[self.some(data, lambda reader: reader.window.ready)].take_several(most)
 
     @precondition(lambda self: self.any_reader(lambda reader: reader.alive))
     @rule(data=st.data(), which=st.integers(0, 100))
