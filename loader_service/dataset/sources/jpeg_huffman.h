@@ -21,6 +21,7 @@
 #endif
 #define LOOK 10 /* bits that are looked at at once */
 #define LEAP 11 /* where nobody wants the numbers */
+enum { LEAPS = 5, CODES = 2 }; /* that 56 bits are enough for: 5 * 11; 16 and 15 for a number, and LOOK and 15 */
 enum { LONGEST_CODE = 16, COEFFICIENTS = 64, FARTHEST = 1 << 24 };
 #ifndef LARGE
 #define LARGE (1 << 18) /* bytes of codes, from which on tables of leaps are made for one file alone */
@@ -42,7 +43,7 @@ static Huffman *huffman_of(j_decompress_ptr jpeg);
 /* What stands at the beginning of some bits: a code, and a number of so many bits behind it. In one word: bits of both;
  * bits of the code; zeros before the number; bits of the number. It is 0, if the code is longer than what is looked at. */
 typedef uint32_t Found;
-#define ALL(found) ((found) & 255)
+#define ALL(found) ((found) & 63) /* as processors do it anyway that shift a word of 64 bits */
 #define CODE(found) ((found) >> 8 & 255)
 #define RUN(found) ((found) >> 16 & 255)
 #define SIZE(found) ((found) >> 24)
@@ -67,13 +68,20 @@ typedef struct {
     int count;                 /* of those that are not among the bytes from `next` on */
 } Bits;
 
+/* How one block of a group is decoded. */
+typedef struct {
+    const Table *dc, *ac; /* of this thread, which takes long to find them */
+    int *before;          /* the first number of the block before it */
+    int flat;             /* nobody wants more than its first number */
+} Block;
+
 struct Huffman {
     Bits bits;
     const unsigned char *end;    /* of the copy; NULL, if libjpeg decodes */
     const unsigned char *behind; /* what was copied */
     int dc[MAX_COMPS_IN_SCAN];
+    Block blocks[D_MAX_BLOCKS_IN_MCU];
     JDIMENSION group, first, last; /* of blocks, in its row: the next one; those that are wanted */
-    const Table *dc_tables, *ac_tables; /* of this thread, which takes long to find them */
 };
 
 /* Of each thread, since nobody holds a lock. */
@@ -190,14 +198,19 @@ static Found find_longer(j_decompress_ptr jpeg, uint64_t bits, const Table *tabl
     return 0;
 }
 
-/* Take a code, and the bits of the number behind it. */
-INLINE Found take(j_decompress_ptr jpeg, Bits *from, const Table *table) {
+/* Look at a code. There must be bits enough for one that is not longer than what is looked at, and for its number. */
+INLINE Found look(j_decompress_ptr jpeg, Bits *from, const Table *table) {
     Found found = table->found[from->bits >> (64 - LOOK)];
-    if (!found)
+    if (!found) {
+        refill(from);
         found = find_longer(jpeg, from->bits, table);
-    from->bits <<= ALL(found);
-    from->count -= ALL(found);
+    }
     return found;
+}
+
+INLINE void go_past(Bits *from, uint32_t bits) {
+    from->bits <<= bits;
+    from->count -= bits;
 }
 
 /* Return the number that was taken with its code: one that begins with 0 is negative. */
@@ -210,52 +223,56 @@ INLINE int number_of(Found found, uint64_t before) {
 /* Go past the numbers of a block behind its first one. */
 INLINE void skip_block(j_decompress_ptr jpeg, Bits *from, const Table *ac) {
     for (int k = 1; k < COEFFICIENTS;) {
-        if (from->count < LONGEST_CODE + 15)
-            refill(from);
-        Leap leap = ac->leap[from->bits >> (64 - LEAP)];
-        int behind = k + (leap >> 8 & 255), ends = leap >> 16;
-        if (leap && behind + ends <= COEFFICIENTS) { /* else the last codes are those of the next block */
-            from->bits <<= ALL(leap);
-            from->count -= ALL(leap);
+        refill(from);
+        int leaps = 0;
+        for (; leaps < LEAPS; leaps++) { /* for which there are bits enough */
+            Leap leap = ac->leap[from->bits >> (64 - LEAP)];
+            int behind = k + (leap >> 8 & 255), ends = leap >> 16;
+            if (!leap || behind + ends > COEFFICIENTS) /* the last codes are those of the next block */
+                break;
+            go_past(from, ALL(leap));
+            k = behind;
             if (ends)
                 return;
-            k = behind;
-            continue;
         }
-        Found found = take(jpeg, from, ac);
+        if (leaps == LEAPS || k >= COEFFICIENTS)
+            continue;
+        refill(from);
+        Found found = look(jpeg, from, ac);
+        go_past(from, ALL(found));
         if (!SIZE(found) && RUN(found) != 15)
             return;
         k += RUN(found) + 1;
     }
 }
 
-/* Decode one block; `block` is NULL, or zeros. If it is flat, nobody wants more than its first number. */
-INLINE void decode_block(j_decompress_ptr jpeg, Bits *from, const Table *dc, const Table *ac, int *before, JCOEF *block,
-                         int flat) {
+/* Decode one block; `block` is NULL, or zeros. */
+INLINE void decode_block(j_decompress_ptr jpeg, Bits *from, const Block *of, JCOEF *block) {
+    const Table *ac = of->ac;
+    int *before = of->before;
     refill(from);
-    uint64_t bits = from->bits;
-    Found found = take(jpeg, from, dc);
+    Found found = look(jpeg, from, of->dc);
     if (SIZE(found))
-        *before += number_of(found, bits);
+        *before += number_of(found, from->bits);
+    go_past(from, ALL(found));
     if (*before > FARTHEST || *before < -FARTHEST)
         jpeg->err->error_exit((j_common_ptr)jpeg);
     if (block)
         block[0] = (JCOEF)*before;
-    if ((!block || flat) && ac->leaps) {
+    if ((!block || of->flat) && ac->leaps) {
         skip_block(jpeg, from, ac);
         return;
     }
-    for (int k = 1; k < COEFFICIENTS; k++) {
-        if (from->count < LONGEST_CODE + 15)
-            refill(from);
-        bits = from->bits;
-        found = take(jpeg, from, ac);
-        k += RUN(found);
-        if (SIZE(found)) {
-            if (block)
-                block[PLACES[k]] = (JCOEF)number_of(found, bits);
-        } else if (RUN(found) != 15) {
-            break;
+    for (int k = 1; k < COEFFICIENTS;) {
+        refill(from);
+        for (int codes = 0; codes < CODES && k < COEFFICIENTS; codes++, k++) {
+            found = look(jpeg, from, ac);
+            k += RUN(found);
+            if (block && SIZE(found))
+                block[PLACES[k]] = (JCOEF)number_of(found, from->bits);
+            go_past(from, ALL(found));
+            if (!SIZE(found) && RUN(found) != 15)
+                return;
         }
     }
 }
@@ -266,12 +283,8 @@ INLINE void decode_blocks(j_decompress_ptr jpeg, Huffman *huffman, JBLOCKROW *bl
     if (huffman->group < huffman->first || huffman->group > huffman->last)
         blocks = NULL; /* libjpeg does not look at them: see decompress_onepass */
     huffman->group = huffman->group + 1 == jpeg->MCUs_per_row ? 0 : huffman->group + 1;
-    for (int k = 0; k < jpeg->blocks_in_MCU; k++) {
-        int number = jpeg->MCU_membership[k];
-        const jpeg_component_info *part = jpeg->cur_comp_info[number];
-        const Table *dc = &huffman->dc_tables[part->dc_tbl_no], *ac = &huffman->ac_tables[part->ac_tbl_no];
-        decode_block(jpeg, &bits, dc, ac, &huffman->dc[number], blocks ? blocks[k][0] : NULL, SIDE(part) == 1);
-    }
+    for (int k = 0; k < jpeg->blocks_in_MCU; k++)
+        decode_block(jpeg, &bits, &huffman->blocks[k], blocks ? blocks[k][0] : NULL);
     huffman->bits = bits;
     if (bits.next - bits.count / 8 > huffman->end) /* it ran into what follows the copy */
         jpeg->err->error_exit((j_common_ptr)jpeg);
@@ -308,8 +321,6 @@ static void begin_huffman(j_decompress_ptr jpeg) {
     memset(end, 0, BEYOND);
     huffman->bits = (Bits){codes, 0, 0};
     huffman->end = end;
-    huffman->dc_tables = dc_tables;
-    huffman->ac_tables = ac_tables;
     for (int k = 0; k < jpeg->comps_in_scan; k++) {
         const jpeg_component_info *part = jpeg->cur_comp_info[k];
         Table *ac = &ac_tables[part->ac_tbl_no];
@@ -319,6 +330,12 @@ static void begin_huffman(j_decompress_ptr jpeg) {
             continue;
         if (make_table(jpeg->ac_huff_tbl_ptrs[part->ac_tbl_no], ac) || nbytes > LARGE)
             make_leaps(ac);
+    }
+    for (int k = 0; k < jpeg->blocks_in_MCU; k++) {
+        int number = jpeg->MCU_membership[k];
+        const jpeg_component_info *part = jpeg->cur_comp_info[number];
+        huffman->blocks[k] =
+            (Block){&dc_tables[part->dc_tbl_no], &ac_tables[part->ac_tbl_no], &huffman->dc[number], SIDE(part) == 1};
     }
     ((Entropy *)jpeg->entropy)->decode_mcu = HAS_BMI2 ? decode_mcu_bmi2 : decode_mcu;
 }
