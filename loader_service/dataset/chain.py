@@ -12,7 +12,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,16 @@ from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.decoders import Decoders, Decoding
 from loader_service.dataset.draws import DrawKeys, uniforms
 from loader_service.dataset.naming import Naming
-from loader_service.dataset.purity import doubts, new_nans, same, states
+from loader_service.dataset.pinned import SOURCE, Pinned
+from loader_service.dataset.purity import states
 from loader_service.dataset.row_wise import Columns, RowWise, Samples
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
-from loader_service.dataset.sources.decoding import EncodedJpeg
-from loader_service.dataset.sources.generator import GeneratorReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Reader
 from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
-from loader_service.dataset.transforms.map_rows import MapRows
-from loader_service.dataset.transforms.picture import RangedPicture
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
+from loader_service.dataset.trial import Trial
 from loader_service.dataset.units import (
     Turn,
     Unit,
@@ -45,13 +42,11 @@ from loader_service.dataset.units import (
     fused,
     groups_of,
     maps_rows,
-    singly,
 )
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.layout import lengths_of
 from loader_service.protocol.spec import Spec
 
-SOURCE = -1  # the number of the source's random stream, among those of the transforms
 Rows = Mapping[str, np.ndarray]
 
 
@@ -102,12 +97,13 @@ class Chain:
         """
         self._reader, self._transforms, self._keys, self._first = reader, transforms, keys, first
         self._cached = cached
-        self._seeds_source = isinstance(reader, PythonReader)
+        self._source = Pinned(reader, keys)
         self._draws = [(k, step.draws) for k, step in enumerate(transforms) if isinstance(step, FieldTransform)]
         with self._naming(first), globals_kept():
-            self._seed_source(0, 0)
+            self._source.seed(0, 0)
             self._source_spec = reader.model(first)
         self._groups = groups_of(transforms)
+        self._trial = Trial(self._source, transforms, self._groups, keys, self._draw, first, self._source_spec)
         self._all_units = fused(transforms, self._groups)
         kept = len(transforms) if cached is None else cached.after
         self._decoders = Decoders(reader, self._source_spec, self._all_units, kept)
@@ -116,12 +112,12 @@ class Chain:
             if isinstance(transform, SampleFunction):
                 transform.load()
                 with globals_kept():
-                    sample = self._sample(0, number + 1)
+                    sample = self._trial.sample(0, number + 1)
                 self._specs.append(transform.spec_of(sample))
             else:
                 self._specs.append(declared(transform, self._groups[number], self._specs[-1]))
         self.spec = self._specs[-1]  # of a sample after all transforms
-        self.runs_user_code = self._seeds_source or any(isinstance(step, SampleFunction) for step in transforms)
+        self.runs_user_code = self._source.by_user or any(isinstance(step, SampleFunction) for step in transforms)
         self.ragged: tuple[str, ...] = ()  # fields whose rows `sequences` finds where they are
         if cached is not None:
             self._refuse_draws(cached.after)
@@ -133,7 +129,7 @@ class Chain:
 
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample after all transforms."""
-        return self._sample(0, steps=len(self._transforms))
+        return self._trial.sample(0, steps=len(self._transforms))
 
     def compile(self, varying: Collection[str], *, staged: bool) -> None:
         """Decide how rows are made.
@@ -197,7 +193,7 @@ class Chain:
     def original(self, sample_id: int, epoch: int, position: int) -> dict[str, Any]:
         """Return a sample as the source has it, when it stands at a position of an epoch."""
         with self._naming(sample_id):
-            return self._read(epoch, sample_id, position, frozenset(self._source_spec))
+            return self._source.read(epoch, sample_id, position, frozenset(self._source_spec))
 
     def sequences(self, field: str, ids: NDArray[np.int64]) -> Sequences:
         """Return rows of different lengths where they are; that of id -1 is empty."""
@@ -239,18 +235,22 @@ class Chain:
             by_user=self._reads_rows,
         )
 
+    def doubts(self, some_ids: NDArray[np.int64]) -> list[str]:
+        """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
+        return self._trial.doubts(some_ids, self._specs, self._fill_by_user if self._reads_rows else None)
+
     # -- what is kept ----------------------------------------------------------------------------------------
 
     def _prepare(self, sample_id: int, steps: int | None = None) -> dict[str, Any]:
         """Make a sample as far as it is kept; or after so many transforms."""
         assert self._cached is not None, "called only where something is kept"
-        sample = self._read(0, sample_id, 0, frozenset(self._source_spec), encoded=True)
+        sample = self._read(0, sample_id, 0, frozenset(self._source_spec))
         nothing = dict.fromkeys(range(len(self._transforms)), np.empty((1, 0)))  # no step before it draws
-        return self._after(sample, self._cached.after if steps is None else steps, 0, nothing)
+        return self._trial.after(sample, self._cached.after if steps is None else steps, 0, nothing)
 
     def _refuse_draws(self, after: int) -> None:
         """Refuse a user's code that draws random numbers, if what it makes is to be kept: it would be so for ever."""
-        code: list[tuple[int, str, bool]] = [(SOURCE, "the source", False)] if self._seeds_source else []
+        code: list[tuple[int, str, bool]] = [(SOURCE, "the source", False)] if self._source.by_user else []
         for number, transform in enumerate(self._transforms[:after]):
             if isinstance(transform, SampleFunction):
                 code.append((number, transform.name, transform.takes_rng))
@@ -264,97 +264,6 @@ class Chain:
                 raise DatasetError(
                     f"cache: {name} draws random numbers, and what it makes would be kept for ever: put .cache() first"
                 )
-
-    # -- is the user's code pure? ----------------------------------------------------------------------------
-
-    def doubts(self, some_ids: NDArray[np.int64]) -> list[str]:
-        """Return what seems wrong with the user's code, in sentences: it is run some times more to find out."""
-        found: list[str] = []
-        if self._seeds_source and not self._reads_rows:
-            found += doubts(self._reader.describe(self._first), partial(self._sample, steps=0))
-        for number, transform in enumerate(self._transforms):
-            if isinstance(transform, RangedPicture):
-                found += self._range_doubts(number, transform)
-            if isinstance(transform, SampleFunction) and not found:  # what comes behind it would be blamed as well
-                found += doubts(transform.name, partial(self._sample, steps=number + 1))
-                found += new_nans(
-                    transform.name, partial(self._sample, 0, number), partial(self._sample, 0, number + 1)
-                )
-            if isinstance(transform, MapRows) and not found and not self._maps_rows_alike(number, transform, some_ids):
-                found.append(
-                    f"{transform.name} makes other rows when it is given some at a time: how many it is given at once "
-                    "is nothing that a batch may depend on. Let it treat each row by itself, and draw random numbers "
-                    "from an argument `rng`, which has some of its own for each row"
-                )
-        if self._reads_rows and not self._reads_rows_alike(some_ids):
-            found.append(
-                "read_rows makes other rows when it is asked for some at a time, or twice: how many it is asked for at "
-                "once is nothing that a batch may depend on. Give your source no read_rows, or draw nothing in it"
-            )
-        return found
-
-    def _range_doubts(self, number: int, transform: RangedPicture) -> list[str]:
-        """Return what is wrong with the range of the pictures that a step is given: of the first one."""
-        if self._specs[number][transform.field].dtype != "float32":
-            return []
-        try:
-            with globals_kept():
-                told = transform.range_doubt(np.asarray(self._sample(0, number)[transform.field]))
-        except DatasetError:
-            return []  # a sample is bad: whoever makes it will say so
-        return [told] if told else []
-
-    def _maps_rows_alike(self, number: int, transform: MapRows, ids: NDArray[np.int64]) -> bool:
-        if isinstance(self._reader, GeneratorReader):
-            return True  # it gives each sample once
-        draws = self._draw(0, np.arange(len(ids)))
-        before: Samples = []
-        try:
-            with globals_kept():
-                for row, sample_id in enumerate(ids.tolist()):
-                    sample = self._read(0, sample_id, row, frozenset(self._source_spec))
-                    own = {step: drawn[row : row + 1] for step, drawn in draws.items()}
-                    before.append(self._after(sample, number, row, own))
-                return transform.makes_rows_alike(before, self._keys.of(0, number))
-        except Exception:  # a sample is bad: whoever makes it will say so
-            return True
-
-    def _reads_rows_alike(self, ids: NDArray[np.int64]) -> bool:
-        specs = self._source_spec.items()
-        rows = [{name: np.zeros((len(ids), *field.room), field.dtype) for name, field in specs} for _ in "ab"]
-        try:
-            with globals_kept():
-                self._fill_by_user(ids, rows[0])
-                for row in range(len(ids)):
-                    self._fill_by_user(ids[row : row + 1], {name: out[row : row + 1] for name, out in rows[1].items()})
-        except DatasetError:
-            return True  # a sample is bad: whoever makes it will say so
-        return same(*rows)
-
-    # -- the first sample, to try steps with -----------------------------------------------------------------
-
-    def _sample(self, position: int, steps: int) -> dict[str, Any]:
-        """Return the first sample after `steps` transforms, with the random numbers of a position in epoch 0."""
-        epoch = 0
-        draws = self._draw(epoch, np.asarray([position], np.int64))
-        with self._naming(self._first):
-            return self._after(self._example(epoch, position), steps, position, draws)
-
-    def _after(self, sample: dict[str, Any], steps: int, position: int, draws: Mapping[int, Any]) -> dict[str, Any]:
-        """Return a sample after `steps` transforms, each by itself, at a position of epoch 0."""
-        turn = Turn(0, draws, self._keys, position=position)
-        for unit in singly(self._transforms[:steps], self._groups):
-            for name in unit.fields:
-                if not isinstance(sample[name], EncodedJpeg):
-                    sample[name] = np.asarray(sample[name])
-            sample = unit.apply(sample, turn, {})
-        return sample
-
-    def _example(self, epoch: int, position: int) -> dict[str, Any]:
-        """Return the first sample as it is read; a generator has it still to give."""
-        if isinstance(self._reader, GeneratorReader):
-            return self._reader.peek()
-        return self._read(epoch, self._first, position, frozenset(self._source_spec))
 
     # -- compiling -------------------------------------------------------------------------------------------
 
@@ -381,7 +290,7 @@ class Chain:
                 turn.position = int(positions[turn.row])
                 rows = {field: room[turn.row, ...] for field, room in targets}  # without the dots, numbers were copies
                 if self._cached is None:
-                    sample = self._read(turn.epoch, sample_id, turn.position, self._read_fields, encoded=True)
+                    sample = self._read(turn.epoch, sample_id, turn.position, self._read_fields)
                 else:
                     sample = self._cached.get(sample_id, self._prepare)
                 for unit in units:
@@ -410,7 +319,7 @@ class Chain:
             for sample_id, position in zip(ids.tolist(), positions.tolist(), strict=True):
                 with self._naming(sample_id):
                     rows.append(
-                        self._read(turn.epoch, sample_id, position, self._read_fields, encoded=True)
+                        self._read(turn.epoch, sample_id, position, self._read_fields)
                         if self._cached is None
                         else dict(self._cached.get(sample_id, self._prepare))
                     )
@@ -426,29 +335,10 @@ class Chain:
                 )
                 self._collate(sample, {name: out[name][row, ...] for name in self._sample_fields}, out, row)
 
-    def _read(
-        self, epoch: int, sample_id: int, position: int, fields: frozenset[str], *, encoded: bool = False
-    ) -> dict[str, Any]:
-        """Read one sample; with pictures left encoded which a step decodes itself, where that is wanted.
-
-        A user's source may draw random numbers, so these are pinned down, as for `map`. What it gives may be its own,
-        and is to be the same next time: a user's function gets a copy of what cannot be written to.
-        """
-        self._seed_source(epoch, position)
-        sample = self._decoders.read(sample_id, fields) if encoded else None
-        if sample is not None:
-            return sample
-        sample = self._reader.read(sample_id, fields)
-        if self._seeds_source:
-            for name, value in sample.items():
-                view = value.view()
-                view.flags.writeable = False
-                sample[name] = view
-        return sample
-
-    def _seed_source(self, epoch: int, position: int) -> None:
-        if self._seeds_source:
-            seed_globals(self._keys.of(epoch, SOURCE), position)
+    def _read(self, epoch: int, sample_id: int, position: int, fields: frozenset[str]) -> dict[str, Any]:
+        """Read one sample; pictures which a step decodes itself are left encoded."""
+        sample = self._decoders.read(sample_id, fields)
+        return self._source.read(epoch, sample_id, position, fields) if sample is None else sample
 
     def _collate(self, sample: dict[str, Any], rows: dict[str, np.ndarray], out: Rows, number: int) -> None:
         for field, row in rows.items():

@@ -75,65 +75,21 @@ class Plan:
             raise DatasetError("the dataset has no batch size: add .batch(size), for example .batch(64)")
         if declaration.source.live and (steps := declaration.steps_by_number()):
             raise DatasetError(f"{declaration.source.kind}: live samples have no numbers: leave .{steps[0]}() out")
-        self.declaration = declaration
+        self.declaration, self._table = declaration, table
         self._opens_first = index is None
-        functions = [step for step in (*declaration.transforms, *declaration.finish) if isinstance(step, UserFunction)]
-        for function in functions:
-            function.bind(table)
-        try:
-            self.index = make_index(declaration, table) if index is None else index
-            self._reader: Reader = declaration.source.reader(self.index, table)
-            self._selection = select(declaration, self._reader, self.index, declaration.seed)
-            if index is None:
-                self.index |= self._sort_into_buckets(table)
-        except OSError as error:
-            raise DatasetError(f"the source cannot be opened: {error}") from error
-        self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
-        content, code = {name: ref.table for name, ref in self.index_refs.items()}, declaration.hashed_code()
-        self.key, self.parts = declaration.key(content, code), declaration.parts(content, code)
-        self.class_names = declaration.source.class_names(self.index)
-        self.samples = self._selection.size  # of an epoch
-        self.batch_size = declaration.batch.size
-        self.shuffled = declaration.shuffle is not None or self._selection.draws
-        seed = declaration.seed if self.shuffled else None
-        if declaration.bucket_by_length is None:
-            self.batches_per_epoch, self.short = self._count_batches()
-            self._order = OrderCache(self.samples, seed, self._selection.ids)
-        else:
-            order = BucketOrder(sub_index(self.index, BUCKETS), self.batch_size, seed, self._remainder)
-            self.batches_per_epoch, self.short = order.batches, order.short
-            positions = order.batches * self.batch_size
-            self._order = OrderCache(positions, seed, self._selection.ids, order.numbers)
         self._keys = DrawKeys(declaration.seed)
+        self._functions = [
+            step for step in (*declaration.transforms, *declaration.finish) if isinstance(step, UserFunction)
+        ]
+        for function in self._functions:
+            function.bind(table)
+        self._open_source(index)
+        self._open_order(declaration.batch.size)
         pool = self._selection.pool
         most = declaration.on_error.most_replaced(pool.size) if declaration.on_error else 0
         self._bad = BadSamples(self.key, pool, declaration.seed, most, replaced)
-        self._table = table
         self._rows = self._learn(blame)
-        self._finisher = Finisher(self._rows.spec, declaration.finish, self.batch_size, self._rows.first_sample)
-        self._rows.compile(self._finisher.varying, staged=bool(self._finisher.stage))
-        self._runs_user_code = self._rows.runs_user_code or bool(functions)
-        #: What `make` leaves out of the stage, since it is taken from where it is.
-        self._unstaged = frozenset(name for field in self._rows.ragged for name in (field, lengths_of(field)))
-        varying = self._finisher.varying.items()
-        row_spec = self._rows.spec
-        self.row_spec: dict[str, FieldSpec] = {
-            **row_spec,
-            **{name: replace(field, form=row_spec[name].form) for name, field in varying},
-        }
-        self.spec: dict[str, FieldSpec] = self._finisher.spec
-        if IDS in self.spec:
-            raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
-        self._adds_weight = declaration.batch.remainder == "pad" and WEIGHT not in self.spec
-        if self._adds_weight:
-            self.spec = {**self.spec, WEIGHT: FieldSpec((), "float32")}
-        stage = self._finisher.stage
-        self._row_specs = {
-            **{name: field for name, field in self.spec.items() if name in row_spec and name not in stage},
-            **({WEIGHT: self.spec[WEIGHT]} if self._adds_weight else {}),
-            **stage,
-            IDS: IDS_SPEC,
-        }
+        self._open_finish()
         self.inputs, self.targets = default_roles(self.spec)
 
     @cached_property
@@ -335,6 +291,60 @@ class Plan:
         return error_about(sample_id, self._reader.describe(sample_id), told)
 
     # -- opening ---------------------------------------------------------------------------------------------
+
+    def _open_source(self, index: Index | None) -> None:
+        """Find out which samples there are, and which of them are selected."""
+        try:
+            self.index = make_index(self.declaration, self._table) if index is None else index
+            self._reader: Reader = self.declaration.source.reader(self.index, self._table)
+            self._selection = select(self.declaration, self._reader, self.index, self.declaration.seed)
+            if index is None:
+                self.index |= self._sort_into_buckets(self._table)
+        except OSError as error:
+            raise DatasetError(f"the source cannot be opened: {error}") from error
+        self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
+        content, code = {name: ref.table for name, ref in self.index_refs.items()}, self.declaration.hashed_code()
+        self.key, self.parts = self.declaration.key(content, code), self.declaration.parts(content, code)
+        self.class_names = self.declaration.source.class_names(self.index)
+        self.samples = self._selection.size  # of an epoch
+
+    def _open_order(self, batch_size: int) -> None:
+        """Find out how an epoch is cut into batches, and which samples stand in each."""
+        self.batch_size = batch_size
+        self.shuffled = self.declaration.shuffle is not None or self._selection.draws
+        seed = self.declaration.seed if self.shuffled else None
+        if self.declaration.bucket_by_length is None:
+            self.batches_per_epoch, self.short = self._count_batches()
+            self._order = OrderCache(self.samples, seed, self._selection.ids)
+            return
+        order = BucketOrder(sub_index(self.index, BUCKETS), batch_size, seed, self._remainder)
+        self.batches_per_epoch, self.short = order.batches, order.short
+        self._order = OrderCache(order.batches * batch_size, seed, self._selection.ids, order.numbers)
+
+    def _open_finish(self) -> None:
+        """Find out what a batch is, which arrays its rows are written to, and how."""
+        self._finisher = Finisher(self._rows.spec, self.declaration.finish, self.batch_size, self._rows.first_sample)
+        stage, varying, row_spec = self._finisher.stage, self._finisher.varying, self._rows.spec
+        self._rows.compile(varying, staged=bool(stage))
+        self._runs_user_code = self._rows.runs_user_code or bool(self._functions)
+        #: What `make` leaves out of the stage, since it is taken from where it is.
+        self._unstaged = frozenset(name for field in self._rows.ragged for name in (field, lengths_of(field)))
+        self.row_spec: dict[str, FieldSpec] = {
+            **row_spec,
+            **{name: replace(field, form=row_spec[name].form) for name, field in varying.items()},
+        }
+        self.spec: dict[str, FieldSpec] = self._finisher.spec
+        if IDS in self.spec:
+            raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
+        self._adds_weight = self._remainder == "pad" and WEIGHT not in self.spec
+        if self._adds_weight:
+            self.spec = {**self.spec, WEIGHT: FieldSpec((), "float32")}
+        self._row_specs = {
+            **{name: field for name, field in self.spec.items() if name in row_spec and name not in stage},
+            **({WEIGHT: self.spec[WEIGHT]} if self._adds_weight else {}),
+            **stage,
+            IDS: IDS_SPEC,
+        }
 
     @property
     def _remainder(self) -> Literal["keep", "drop", "pad"]:
