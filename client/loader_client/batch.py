@@ -8,11 +8,11 @@ to append to a deque.
 from __future__ import annotations
 
 import math
-import weakref
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -28,16 +28,21 @@ from loader_service.protocol.spec import Spec
 class Lease:
     """The memory of one slot, for as long as anything refers to it."""
 
-    __slots__ = ("__array_interface__", "__weakref__", "_arena")
+    __slots__ = ("__array_interface__", "_arena", "_returned")
 
-    def __init__(self, arena: np.ndarray, start: int, nbytes: int) -> None:
+    def __init__(self, arena: np.ndarray, start: int, nbytes: int, returned: Callable[[], None]) -> None:
         self._arena = arena  # keeps the mapping
+        self._returned = returned
         self.__array_interface__: dict[str, Any] = {
             "version": 3,
             "shape": (nbytes,),
             "typestr": "|u1",
             "data": (arena.__array_interface__["data"][0] + start, True),  # True: read-only
         }
+
+    def __del__(self, is_over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_over():
+            self._returned()
 
 
 class Stacks:
@@ -57,8 +62,7 @@ class Stacks:
         room = self._room(math.prod(shape) * dtype.itemsize)
         for copy, slot in zip(np.ndarray(shape, dtype, room), slots, strict=True):
             copy[...] = self._of_slots[slot, :rows]
-        lease = Lease(room, 0, len(room))
-        weakref.finalize(lease, self._free.append, room).atexit = False
+        lease = Lease(room, 0, len(room), partial(self._free.append, room))
         return np.ndarray(shape, dtype, np.asarray(lease))
 
     def _room(self, nbytes: int) -> np.ndarray:
@@ -134,8 +138,7 @@ class SlotReader:
 
     def view(self, slot: int, rows: int, returned: Callable[[], None]) -> dict[str, Any]:
         """Return fields over a slot; `returned` is called when the last of their arrays is gone."""
-        lease = Lease(self._arena, slot * self._nbytes, self._nbytes)
-        weakref.finalize(lease, returned).atexit = False
+        lease = Lease(self._arena, slot * self._nbytes, self._nbytes, returned)
         return assembled(self._arrays.read(np.asarray(lease), rows), self._spec)
 
     def copy(self, slot: int, rows: int) -> dict[str, Any]:

@@ -19,9 +19,10 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -53,6 +54,7 @@ from loader_service.protocol.messages import (
 )
 from loader_service.protocol.tables import TableRef
 
+T = TypeVar("T")
 log = logging.getLogger("loader_client")
 
 SAFETY_POLL = 0.1  # seconds: ZeroMQ's descriptor is edge-triggered, and a wake-up may get lost
@@ -218,7 +220,9 @@ class Channel:
                 self._come_back()
             else:
                 self._poll_once()
-            self._exchange()
+            self._take_in()
+            if not done():
+                self._exchange()  # a stream that was opened asks for its first batches
             self._check()
         return time.perf_counter() - began
 
@@ -239,13 +243,12 @@ class Channel:
 
     # -- within ----------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _led(self) -> Iterator[None]:
-        """Let go of the lock for the length of the block, as the one thread that waits for the daemon."""
+    def _lead(self, wait: Callable[[], T]) -> T:
+        """Let go of the lock while `wait` runs, in the one thread that waits for the daemon."""
         self._leading = True
         self.turn.release()
         try:
-            yield
+            return wait()
         finally:
             self.turn.acquire()
             self._leading = False
@@ -257,14 +260,14 @@ class Channel:
         self._poll = select.poll()
         self._poll.register(link.zmq_fd, select.POLLIN)
         self._poll.register(link.lifeline.fileno(), select.POLLIN)
+        self._wait_for_any = partial(self._poll.poll, SAFETY_POLL * 1000)
 
     def _poll_once(self) -> None:
         """Wait for messages, without the lock."""
         lifeline = self._link.lifeline.fileno()
-        with self._led():
-            ready = self._poll.poll(SAFETY_POLL * 1000)
-        if any(fd == lifeline for fd, _ in ready):
-            self._is_handed = True
+        for fd, _ in self._lead(self._wait_for_any):
+            if fd == lifeline:
+                self._is_handed = True
 
     def _exchange(self) -> None:
         """Send what is to be sent, take in what has come: until neither is left."""
@@ -275,6 +278,15 @@ class Channel:
                 self._open_next()
             for receiver in list(self._receivers.values()):
                 receiver.flush()
+        except PeerGone:
+            self._mourn()
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Take in what has come, until nothing is left."""
+        if self.is_lost:
+            return
+        try:
             while (message := self._link.recv()) is not None:
                 self._dispatch(message)
             if self._is_handed:
@@ -347,14 +359,7 @@ class Channel:
         if away > self._reconnect:
             self._end(DaemonLost(f"{self._lost}, and did not come back within {self._reconnect:g} s"))
             return
-        link = None
-        with self._led():
-            try:
-                if self._restart is not None:
-                    self._restart()
-                link = Link(self.address, "client", __version__)
-            except (NoDaemon, DaemonLost):
-                time.sleep(RETRY)
+        link = self._lead(self._reach)
         if link is None:
             return
         if self._hung_up:
@@ -366,6 +371,16 @@ class Channel:
         self._shared.clear()
         self._to_open = list(self._receivers)
         log.warning("the daemon at %s is back after %.1f s: streams go on where they were", self.address, away)
+
+    def _reach(self) -> Link | None:
+        """Return a link to a daemon that is there again, without the lock; None after a while, if there is none."""
+        try:
+            if self._restart is not None:
+                self._restart()
+            return Link(self.address, "client", __version__)
+        except (NoDaemon, DaemonLost):
+            time.sleep(RETRY)
+            return None
 
     def _open_next(self) -> None:
         """Open the next of the streams that the daemon does not know."""

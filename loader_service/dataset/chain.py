@@ -12,6 +12,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.columns import Column, column_of
 from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.decoders import Decoders, Decoding
-from loader_service.dataset.draws import DrawKeys, uniforms
+from loader_service.dataset.draws import DrawKeys, uniforms_of_steps
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.pinned import SOURCE, Pinned
 from loader_service.dataset.purity import states
@@ -97,8 +98,10 @@ class Chain:
         """
         self._reader, self._transforms, self._keys, self._first = reader, transforms, keys, first
         self._cached = cached
+        self._naming = partial(Naming, reader.describe)  # no method: what is handed it would keep this chain alive
         self._source = Pinned(reader, keys)
-        self._draws = [(k, step.draws) for k, step in enumerate(transforms) if isinstance(step, FieldTransform)]
+        counts = {k: step.draws for k, step in enumerate(transforms) if isinstance(step, FieldTransform)}
+        self._draw = partial(uniforms_of_steps, counts, keys)
         with self._naming(first), globals_kept():
             self._source.seed(0, 0)
             self._source_spec = reader.model(first)
@@ -278,10 +281,6 @@ class Chain:
 
     # -- rows ------------------------------------------------------------------------------------------------
 
-    def _draw(self, epoch: int, positions: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
-        """Return the random numbers of each transform, of shape (rows, draws)."""
-        return {number: uniforms(self._keys.of(epoch, number), positions, count) for number, count in self._draws}
-
     def _fill_samples(self, ids: NDArray[np.int64], positions: NDArray[np.int64], turn: Turn, out: Rows) -> None:
         units = self._units
         targets = [(field, out[field]) for field in self._sample_fields]
@@ -366,6 +365,3 @@ class Chain:
             named = SampleError(f"samples {ids[0]} .. {ids[-1]}, read_rows: {type(error).__name__}: {error}")
             named.add_note(traceback.format_exc())
             raise named from error
-
-    def _naming(self, sample_id: int) -> Naming:
-        return Naming(self._reader.describe, sample_id)

@@ -10,6 +10,7 @@ Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -83,6 +84,13 @@ def uniforms(key: int | NDArray[np.uint64], positions: NDArray[np.int64], count:
     first = positions.astype(np.uint64)[:, None] * np.uint64(count)
     counters = np.add(first, np.arange(1, count + 1, dtype=np.uint64), dtype=np.uint64)
     return unit(mix(counters, key))
+
+
+def uniforms_of_steps(
+    counts: Mapping[int, int], keys: DrawKeys, epoch: int, positions: NDArray[np.int64]
+) -> dict[int, NDArray[np.float64]]:
+    """Return the random numbers of steps, by their numbers, given how many each takes for one position of an epoch."""
+    return {step: uniforms(keys.of(epoch, step), positions, count) for step, count in counts.items()}
 
 
 def unit(bits: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -1,9 +1,11 @@
 """A batch is a pure function of its number: however its rows are made, and by whom, the bytes are these."""
 
+import gc
 import itertools
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from loader_service import Dataset
 from loader_service.dataset.transforms.geometry.affine import RandomRotate
+from loader_service.dataset.whole import open_plan
 from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, IDS_SPEC
 from tests.dataset.reference import assert_same, plain_batch
@@ -133,6 +136,23 @@ def test_however_a_batch_is_cut_into_tasks_its_bytes_are_the_same(datasets, way,
         plan.fill(n, start, stop, {name: buffer[start:stop] for name, buffer in out.items()})
 
     assert_same(out, plan.compute(n))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_plan_that_is_let_go_of_is_gone_at_once(datasets, way):
+    """A worker's garbage is collected now and then, and until then nobody would get the memory of the samples back."""
+    dataset = datasets[way]
+    gc.collect()
+    gc.disable()
+    try:
+        plan = open_plan(dataset.declaration, lambda ref: dataset.tables[ref.table])
+        plan.compute(0)
+        plan.doubts()
+        kept = [weakref.ref(each) for each in (plan, plan._rows, plan._reader)]
+        del plan
+        assert [ref() for ref in kept] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if not way.startswith("padded") and way != "a user's source"])
