@@ -19,8 +19,7 @@ MOST = 16  # batches
 
 def is_small(info: DatasetInfo, rows: int) -> bool:
     """Whether batches of so many rows are worth it."""
-    alike = not info.whole and all(field.form == "dense" and not field.varies for field in info.spec.values())
-    return alike and rows * sum(field.nbytes for field in info.spec.values()) <= SMALL
+    return info.alike and rows * sum(field.nbytes for field in info.spec.values()) <= SMALL
 
 
 def spec_of_bundles(signature: Any) -> Any:

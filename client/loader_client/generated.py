@@ -49,7 +49,6 @@ def generated(begin: Callable[[], Iterator[Any]], signature: Any) -> tf.data.Dat
 
     def drawn(number: tf.Tensor) -> Any:
         tensors = tf.numpy_function(draw, [number], [spec.dtype for spec in specs])
-        tensors = tensors if isinstance(tensors, list) else [tensors]
         for tensor, spec in zip(tensors, specs, strict=True):
             tensor.set_shape(spec.shape)
         return tf.nest.pack_sequence_as(signature, tensors)

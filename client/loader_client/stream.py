@@ -16,7 +16,7 @@ from loader_client.replaced import tell_since
 from loader_client.roles import Names, Roles
 from loader_client.state import number_in, refuse_live, state_of
 from loader_client.supply import Cycle, Supply
-from loader_service.protocol.errors import StreamClosed
+from loader_service.protocol.errors import DatasetError, StreamClosed
 from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.messages import MOST_BATCHES
 from loader_service.protocol.spec import FieldSpec, describe
@@ -153,9 +153,14 @@ class Stream:
     def peek_several(self, n: int, most: int, cycle: Cycle = None) -> Bundle:
         """Return batch `n`, and up to `most` - 1 that follow it and are here already; the cursor stays where it is.
 
-        For datasets whose batches all have the same shapes, but for the last of an epoch, which is never with others.
+        A batch that is short is never with others.
+
+        Raises:
+            DatasetError: If batches differ in shape beyond that: take them one by one.
         """
         self._refuse(n)
+        if not self._supply.info.alike:
+            raise DatasetError("batches of this dataset differ in shape, and cannot be stacked: take them one by one")
         with self._turn:
             return self._supply.take_several(int(n), most, cycle)
 

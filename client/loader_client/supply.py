@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from loader_service.protocol.shard import Shard, layout_of
 from loader_service.protocol.spec import DatasetInfo
 from loader_service.protocol.tables import TableRef
 
+T = TypeVar("T")
 Cycle = tuple[int, int] | None  # first and last number of batches that are gone over again and again
 
 
@@ -121,10 +122,7 @@ class SharedSupply:
         """
         with self._channel.turn:
             self._come_to(n, cycle)
-            arrived = self._window.take()
-            if isinstance(arrived, Failed):
-                self._torn = False
-                raise error_of(arrived)
+            arrived = self._good(self._window.take())
             self._taken += 1
             batch = Batch(n, n // self.info.batches_per_epoch, self._arrays(arrived))
             self._torn = False
@@ -134,10 +132,7 @@ class SharedSupply:
         """Return batch `n`, when it is there, and up to `most` - 1 that follow and are there; raises as `take` does."""
         with self._channel.turn:
             self._come_to(n, cycle)
-            several = self._window.take_several(most)
-            if isinstance(several, Failed):
-                self._torn = False
-                raise error_of(several)
+            several = self._good(self._window.take_several(most))
             self._taken += len(several)
             bundle = Bundle.of(n, self._lent.stack(several))
             self._torn = False
@@ -271,6 +266,13 @@ class SharedSupply:
         waited = self._wait(n)
         self._waited += waited
         self._longest = max(self._longest, waited)
+
+    def _good(self, taken: T | Failed) -> T:
+        """Return what was taken; raise it, if it is an error."""
+        if isinstance(taken, Failed):
+            self._torn = False
+            raise error_of(taken)
+        return taken
 
     def _wait(self, n: int) -> float:
         """Wait for batch `n`. Return the seconds that it took."""

@@ -127,6 +127,11 @@ class DatasetInfo:
     parts: dict[str, str] = Field(default_factory=dict)
     class_counts: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
 
+    @property
+    def alike(self) -> bool:
+        """Whether all batches have the same shapes, but for those that are short."""
+        return not self.whole and all(field.form == "dense" and not field.varies for field in self.spec.values())
+
     def rows(self, n: int) -> int:
         """Return how many rows batch `n` has, padding included; where that is known when it is made, about how many."""
         return self.batch_size if self.whole or self.remainder == "pad" else self.samples_of(n)

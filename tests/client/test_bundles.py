@@ -14,7 +14,7 @@ from loader_client.batch import SlotReader, Stacks
 from loader_client.bundles import MOST, is_small
 from loader_service import Dataset
 from loader_service.protocol.arena import slot_arrays
-from loader_service.protocol.errors import SampleError
+from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, Layout
 from loader_service.protocol.spec import FieldSpec
 from tests.client.test_passes import INFO
@@ -94,6 +94,15 @@ def test_what_comes_out_is_what_went_in(workers):
         assert stream.cursor == 0
         assert stream.stats()["batches"] == n
     assert largest == 1 if workers == 0 else largest <= MOST
+
+
+def test_batches_that_differ_in_shape_are_not_stacked():
+    rows = [np.arange(3), np.arange(5), np.arange(2), np.arange(4)]
+    dataset = Dataset.from_arrays(x=rows, y=np.arange(4)).pad("x").batch(2)
+    with loader_client.connect(workers=0) as loader, loader.stream(dataset) as stream:
+        with pytest.raises(DatasetError, match="differ in shape, and cannot be stacked: take them one by one"):
+            stream.peek_several(0, MOST)
+        assert stream.peek(0)["x"].shape == (2, 5)
 
 
 def test_those_that_are_there_come_together():
