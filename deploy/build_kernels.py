@@ -41,6 +41,7 @@ KERNELS = (
     Kernel(DATASET / "transforms" / "geometry" / "windows.c", "pictures in memory will be cut out one by one"),
     Kernel(DATASET / "sources" / "npy_bodies.c", ".npy files will be read one by one"),
     Kernel(DATASET / "draws.c", "random numbers will be drawn by NumPy"),
+    Kernel(DATASET / "order.c", "samples will be shuffled by NumPy"),
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-ADDRESS, SIZE, INT, KEY = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint64
+ADDRESS, SIZE, INT, UINT, KEY = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64
 
 
 def library_of(module: str, name: str) -> ctypes.CDLL | None:

@@ -6,7 +6,7 @@ can be undone, and the whole is a bijection of 0 .. a*b - 1. A result outside 0 
 it is inside ("cycle walking"), which keeps it a bijection of the size, and is rare because a * b is close to it.
 
 Digits have 32 bits: processors do several times as many of these at once as of 64, and small rows take no longer to
-be gathered than their order takes to be found.
+be gathered than their order takes to be found. order.c does the same in one call, where it was built.
 
 Source: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002 (generalized Feistel, cycle walking); Wellons,
 "Prospecting for hash functions", 2018, for the constants that mix 32 bits.
@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.draws import mix, stream_key
+from loader_service.dataset.kernels import ADDRESS, KEY, SIZE, UINT, address, function_of
 
 Digits = NDArray[np.uint32]
 RoundKey = tuple[Any, Any]  # 64 bits as two times 32: of all numbers, or arrays with those of each
@@ -60,6 +61,18 @@ class ShuffledOrder:
 
     def ids(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sample ids at `positions` (each in 0 .. size - 1), of the same shape."""
+        walk = kernel()
+        if walk is None:
+            return self.walked(positions)
+        positions = np.ascontiguousarray(positions, np.int64)
+        found = np.empty_like(positions)
+        keys: Digits = np.array(self._keys)
+        high, low = self._digits
+        walk(address(positions), positions.size, self.size, int(high), int(low), address(keys), address(found))
+        return found
+
+    def walked(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the same without order.c."""
         return self._walk(positions, self._forward)
 
     def positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -85,6 +98,12 @@ class ShuffledOrder:
             else:
                 high = _subtract(high, _scrambled(low, key), high_size)
         return high * self._digits[1] + low
+
+
+@cache
+def kernel() -> Any:
+    """Return the function of order.c; None, if it was not built."""
+    return function_of(__file__, "order", "ids_at", ADDRESS, SIZE, KEY, UINT, UINT, ADDRESS, ADDRESS)
 
 
 def _forward(

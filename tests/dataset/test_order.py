@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loader_service.dataset import order as order_module
 from loader_service.dataset.order import BLOCK, GivenOrder, OrderCache, ShuffledOrder
 
 AROUND_POWERS_OF_TWO = [2**k + d for k in range(1, 41) for d in (-1, 0, 1)]
@@ -22,6 +23,25 @@ def test_every_sample_has_one_position_whatever_the_size(start):
         counts = np.bincount(whole(size), minlength=size)
         assert len(counts) == size, size
         assert (counts == 1).all(), size
+
+
+@pytest.mark.skipif(order_module.kernel() is None, reason="the kernel is not built here")
+@given(st.integers(0, 62), st.integers(1, 2**62), st.integers(0, 300), st.integers(0, 2**63 - 1), st.integers(0, 9))
+def test_the_kernel_finds_what_numpy_finds(bits, number, count, start, seed):
+    size = number % 2**bits + 1
+    order = ShuffledOrder(size, seed, epoch=3)
+    positions = (start + np.arange(count, dtype=np.uint64)).astype(np.int64) % size
+
+    assert (order.ids(positions) == order.walked(positions)).all()
+
+
+@pytest.mark.skipif(order_module.kernel() is None, reason="the kernel is not built here")
+@pytest.mark.parametrize("size", AROUND_POWERS_OF_TWO)
+def test_the_kernel_divides_as_numpy_does_at_every_size_of_digits(size):
+    order = ShuffledOrder(size, seed=3, epoch=5)
+    positions = np.random.default_rng(size).integers(0, size, 200)
+
+    assert (order.ids(positions) == order.walked(positions)).all()
 
 
 @pytest.mark.parametrize("size", AROUND_POWERS_OF_TWO)

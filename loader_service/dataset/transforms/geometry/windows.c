@@ -13,8 +13,9 @@
 #define HAS_SHUFFLES
 #endif
 
-enum { BLOCK = 16, CACHED = 64 }; /* bytes that one instruction turns round; that are read at once */
-enum { BEGINNING = 1024 };        /* bytes of a picture that are asked for before its turn */
+enum { BLOCK = 16, CACHED = 64 }; /* bytes that one instruction turns round; that memory is read by */
+enum { AHEAD = 8192, SOON = 4096, CHUNK = 1024 }; /* bytes that are asked for before they are read; before they are
+                                                     written; that are copied at once, where lines follow each other */
 
 typedef struct {
     int64_t top, left, left_right, top_bottom; /* where the part begins, in pixels; whether it is mirrored */
@@ -78,30 +79,70 @@ static Turn *choose_turn(size_t pixel, Order *order) {
     return turn;
 }
 
-/* Copy the part of picture ids[k] that windows[k] says to the k-th place of `out`; sizes are in pixels. */
+/* What is to be copied, and a cursor in it. */
+typedef struct {
+    const unsigned char *pictures;
+    size_t height, line, pixel; /* of a picture: lines, bytes of one, bytes of a pixel */
+    const int64_t *ids;
+    const Window *windows;
+    size_t count, part_height, nbytes; /* pictures; lines of each that are shown, and bytes of one */
+
+    size_t next, left;         /* the next picture; lines of this one that are not copied */
+    const unsigned char *from; /* where its next line is */
+    ptrdiff_t step;            /* bytes from there to the one after it */
+    int is_turned;             /* whether its lines are mirrored */
+} Parts;
+
+/* Go on by some lines that are copied alike. Return how many bytes they have; 0 when all are copied. */
+static inline size_t take_lines(Parts *parts, const unsigned char **from) {
+    if (!parts->left) {
+        if (parts->next == parts->count)
+            return 0;
+        const Window *window = &parts->windows[parts->next];
+        size_t first = (size_t)window->top + (window->top_bottom ? parts->part_height - 1 : 0);
+        parts->from = parts->pictures + ((size_t)parts->ids[parts->next] * parts->height + first) * parts->line +
+                      (size_t)window->left * parts->pixel;
+        parts->step = window->top_bottom ? -(ptrdiff_t)parts->line : (ptrdiff_t)parts->line;
+        parts->is_turned = window->left_right != 0;
+        parts->left = parts->part_height;
+        parts->next++;
+    }
+    size_t lines = 1;
+    if (!parts->is_turned && parts->step == (ptrdiff_t)parts->nbytes) { /* one line follows the other in memory */
+        lines = CHUNK / parts->nbytes + 1;
+        if (lines > parts->left)
+            lines = parts->left;
+    }
+    *from = parts->from;
+    parts->from += parts->step * (ptrdiff_t)lines;
+    parts->left -= lines;
+    return lines * parts->nbytes;
+}
+
+/* Copy the part of picture ids[k] that windows[k] says to the k-th place of `out`; sizes are in pixels.
+ *
+ * A second cursor runs ahead. Pictures are taken from anywhere, and mirrored from the end of a line: where that is, no
+ * processor foresees, and waiting for memory would take a third of the time.
+ */
 void copy_windows(const unsigned char *pictures, size_t height, size_t width, size_t pixel, const int64_t *ids,
                   const Window *windows, size_t count, size_t part_height, size_t part_width, unsigned char *out) {
+    if (!part_height || !part_width || !pixel)
+        return;
     Order order;
     Turn *turned = choose_turn(pixel, &order);
-    const size_t line = width * pixel, nbytes = part_width * pixel;
-    for (size_t k = 0; k < count; k++) {
-        const Window *window = &windows[k];
-        if (k + 1 < count) /* a picture from anywhere: what comes behind its beginning is foreseen by the processor */
-            fetch(pictures + ((size_t)ids[k + 1] * height + (size_t)windows[k + 1].top) * line, BEGINNING);
-        const unsigned char *from = pictures + ((size_t)ids[k] * height + (size_t)window->top) * line;
-        from += (size_t)window->left * pixel;
-        if (part_width == width && !window->left_right && !window->top_bottom) {
-            memcpy(out, from, part_height * line);
-            out += part_height * line;
-            continue;
+    Parts now = {.pictures = pictures, .height = height, .line = width * pixel, .pixel = pixel, .ids = ids};
+    now.windows = windows, now.count = count, now.part_height = part_height, now.nbytes = part_width * pixel;
+    Parts soon = now;
+    const unsigned char *from, *asked;
+    for (size_t nbytes, more, ahead = 0; (nbytes = take_lines(&now, &from)); out += nbytes, ahead -= nbytes) {
+        while (ahead < AHEAD + nbytes && (more = take_lines(&soon, &asked))) {
+            fetch(asked, more);
+            ahead += more;
         }
-        for (size_t row = 0; row < part_height; row++, out += nbytes) {
-            const unsigned char *begin = from + (window->top_bottom ? part_height - 1 - row : row) * line;
-            if (window->left_right) { /* a line that is read from its end is waited for, five times as long */
-                fetch(window->top_bottom ? begin - line : begin + line, nbytes);
-                turned(begin + nbytes, out, nbytes, &order);
-            } else
-                memcpy(out, begin, nbytes);
-        }
+        fetch(out + SOON, nbytes);
+        if (now.is_turned)
+            turned(from + nbytes, out, nbytes, &order);
+        else
+            memcpy(out, from, nbytes);
     }
 }
