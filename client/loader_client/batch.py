@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.protocol.arena import SlotArrays, arrays_of_all_slots
+from loader_service.protocol.arena import SlotArrays, address_of, arrays_of_all_slots
 from loader_service.protocol.layout import ALIGNMENT, IDS, Layout
 from loader_service.protocol.nesting import fields_within, group_of
 from loader_service.protocol.ragged import assembled
@@ -28,16 +28,16 @@ from loader_service.protocol.spec import Spec
 class Lease:
     """The memory of one slot, for as long as anything refers to it."""
 
-    __slots__ = ("__array_interface__", "_arena", "_returned")
+    __slots__ = ("__array_interface__", "_memory", "_returned")
 
-    def __init__(self, arena: np.ndarray, start: int, nbytes: int, returned: Callable[[], None]) -> None:
-        self._arena = arena  # keeps the mapping
+    def __init__(self, memory: np.ndarray, address: int, nbytes: int, returned: Callable[[], None]) -> None:
+        self._memory = memory  # which the address lies in: it is there for as long as this is
         self._returned = returned
         self.__array_interface__: dict[str, Any] = {
             "version": 3,
             "shape": (nbytes,),
             "typestr": "|u1",
-            "data": (arena.__array_interface__["data"][0] + start, True),  # True: read-only
+            "data": (address, True),  # True: read-only
         }
 
     def __del__(self, is_over: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -62,7 +62,7 @@ class Stacks:
         room = self._room(math.prod(shape) * dtype.itemsize)
         for copy, slot in zip(np.ndarray(shape, dtype, room), slots, strict=True):
             copy[...] = self._of_slots[slot, :rows]
-        lease = Lease(room, 0, len(room), partial(self._free.append, room))
+        lease = Lease(room, address_of(room), len(room), partial(self._free.append, room))
         return np.ndarray(shape, dtype, np.asarray(lease))
 
     def _room(self, nbytes: int) -> np.ndarray:
@@ -71,7 +71,7 @@ class Stacks:
         if room is not None and len(room) >= nbytes:
             return room
         fresh = np.empty(max(1, nbytes) + ALIGNMENT, np.uint8)
-        return fresh[-fresh.__array_interface__["data"][0] % ALIGNMENT :][: max(1, nbytes)]
+        return fresh[-address_of(fresh) % ALIGNMENT :][: max(1, nbytes)]
 
 
 class Batch(Mapping[str, Any]):
@@ -133,13 +133,15 @@ class SlotReader:
 
     def __init__(self, arena: np.ndarray, layout: Layout, spec: Spec) -> None:
         self._arena, self._layout, self._spec = arena, layout, spec
-        self._nbytes = layout.stride
+        self._address, self._nbytes = address_of(arena), layout.stride
         self._arrays = SlotArrays(layout)
+        self._is_dense = all(field.form == "dense" for field in spec.values())
 
     def view(self, slot: int, rows: int, returned: Callable[[], None]) -> dict[str, Any]:
         """Return fields over a slot; `returned` is called when the last of their arrays is gone."""
-        lease = Lease(self._arena, slot * self._nbytes, self._nbytes, returned)
-        return assembled(self._arrays.read(np.asarray(lease), rows), self._spec)
+        lease = Lease(self._arena, self._address + slot * self._nbytes, self._nbytes, returned)
+        arrays = self._arrays.read(np.asarray(lease), rows)
+        return arrays if self._is_dense else assembled(arrays, self._spec)
 
     def copy(self, slot: int, rows: int) -> dict[str, Any]:
         """Return copies of a slot's fields: the slot can be returned at once."""

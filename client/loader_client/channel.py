@@ -133,8 +133,9 @@ class Channel:
         self.address = address
         self._reconnect, self._restart = reconnect, restart
         self._pid = _pid
-        self.turn = threading.Condition()  # over an RLock; who holds it may change what streams know
-        self._leading = False
+        self.turn = threading.RLock()  # who holds it may change what streams know
+        self._news = threading.Condition(self.turn)
+        self._leading, self._followers = False, 0  # whether a thread polls, and how many wait for it to tell them
         self._receivers: dict[int, Receiver] = {}
         self._numbers = 0
         self._to_open: list[int] = []  # streams that the daemon does not know yet
@@ -215,7 +216,7 @@ class Channel:
                     "`loader-service status` tells what its workers do."
                 )
             if self._leading:
-                self.turn.wait(SAFETY_POLL)
+                self._follow()
             elif self._lost is not None:
                 self._come_back()
             else:
@@ -252,7 +253,16 @@ class Channel:
         finally:
             self.turn.acquire()
             self._leading = False
-            self.turn.notify_all()
+            if self._followers:
+                self._news.notify_all()
+
+    def _follow(self) -> None:
+        """Wait until the thread that polls has news, without the lock."""
+        self._followers += 1
+        try:
+            self._news.wait(SAFETY_POLL)
+        finally:
+            self._followers -= 1
 
     def _use(self, link: Link) -> None:
         self._link = link
@@ -261,12 +271,12 @@ class Channel:
         self._poll.register(link.zmq_fd, select.POLLIN)
         self._poll.register(link.lifeline.fileno(), select.POLLIN)
         self._wait_for_any = partial(self._poll.poll, SAFETY_POLL * 1000)
+        self._lifeline = link.lifeline.fileno()
 
     def _poll_once(self) -> None:
         """Wait for messages, without the lock."""
-        lifeline = self._link.lifeline.fileno()
         for fd, _ in self._lead(self._wait_for_any):
-            if fd == lifeline:
+            if fd == self._lifeline:
                 self._is_handed = True
 
     def _exchange(self) -> None:
@@ -393,7 +403,7 @@ class Channel:
     def _end(self, error: LoaderError) -> None:
         """Nothing comes any more: let everybody know."""
         self._ended = self._ended or error
-        self.turn.notify_all()
+        self._news.notify_all()
 
     def refuse_fork(self) -> None:
         """Raise in a forked child: neither ZeroMQ's sockets nor our lock survive a fork."""
@@ -404,7 +414,6 @@ class Channel:
             )
 
     def _check(self) -> None:
-        self.refuse_fork()
         if self._ended is not None:
             raise copy(self._ended)
 

@@ -6,7 +6,7 @@ own. Arrays over the old ones stay valid for as long as anybody holds them, and 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ class Loans:
         """
         self.hold_back = hold_back
         self._slots, self._views, self._nudge = slots, views, nudge
-        self._held: Counter[int] = Counter()  # slot -> how many living batches; those in `_returned` count
+        self._held: list[int] = []  # slots under arrays that are alive, and those in `_returned`
         self._returned: deque[int] = deque()  # slots whose last array is gone; appended to by finalizers
 
     @property
@@ -41,16 +41,16 @@ class Loans:
     @property
     def held(self) -> list[int]:
         """Slots under arrays that are alive; as often as there are batches over each."""
-        return sorted(self._held.elements())
+        return sorted(self._held)
 
     @property
     def is_full(self) -> bool:
         """Whether so many views are alive that the next batch has to be copied."""
-        return self._held.total() - len(self._returned) >= self._views
+        return len(self._held) - len(self._returned) >= self._views
 
     def view(self, arrived: Arrived) -> dict[str, Any]:
         """Return fields over a slot; it comes back when the last of them is gone."""
-        self._held[arrived.slot] += 1
+        self._held.append(arrived.slot)
         return self._slots.view(arrived.slot, arrived.rows, partial(self._come_back, arrived.slot))
 
     def copy(self, arrived: Arrived) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Loans:
 
     def decline(self, slot: int) -> None:
         """A slot was lent that nobody wants any more."""
-        self._held[slot] += 1
+        self._held.append(slot)
         self._come_back(slot)
 
     def pop_returned(self) -> list[int]:
@@ -77,7 +77,7 @@ class Loans:
         slots = []
         while self._returned:
             slots.append(self._returned.popleft())
-        self._held.subtract(slots)
+            self._held.remove(slots[-1])
         return slots
 
     def _come_back(self, slot: int) -> None:

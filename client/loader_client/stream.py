@@ -129,16 +129,25 @@ class Stream:
 
     def take(self, n: int, cycle: Cycle = None) -> Batch:
         """Return batch `n` and move the cursor behind it; `cycle` as in `peek`."""
+        self._refuse(n)
         with self._turn:
-            batch = self.peek(n, cycle)
-            self.move(batch.n + 1)
-        return batch
+            return self._take(int(n), cycle)
 
     def next_before(self, end: int) -> Batch | None:
         """Return the next batch; None if that is `end`."""
         self._supply.refuse_fork()
         with self._turn:
-            return self.take(self.cursor) if self.cursor < end else None
+            n = self._position.n
+            if n >= end:
+                return None
+            if self._closed:
+                raise StreamClosed(self._closed)
+            return self._take(n, None)
+
+    def _take(self, n: int, cycle: Cycle) -> Batch:
+        batch = self._supply.take(n, cycle)
+        self._position = Position(n + 1)
+        return batch
 
     def peek(self, n: int, cycle: Cycle = None) -> Batch:
         """Return batch `n`; the cursor stays where it is.

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.kernels import ADDRESS, KEY, SIZE, address, function_of
+from loader_service.dataset.kernels import ADDRESS, KEY, SIZE, function_of
+from loader_service.protocol.arena import address_of
 
 MOST_KEYS = 1000  # that are remembered
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -79,7 +80,7 @@ def uniforms(key: int | NDArray[np.uint64], positions: NDArray[np.int64], count:
     if draw is not None:
         positions = np.ascontiguousarray(positions)
         out = np.empty((len(positions), count))
-        draw(key, address(positions), len(positions), count, address(out))
+        draw(key, address_of(positions), len(positions), count, address_of(out))
         return out
     first = positions.astype(np.uint64)[:, None] * np.uint64(count)
     counters = np.add(first, np.arange(1, count + 1, dtype=np.uint64), dtype=np.uint64)

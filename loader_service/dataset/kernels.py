@@ -9,8 +9,6 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ADDRESS, SIZE, INT, UINT, KEY = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64
 
 
@@ -35,10 +33,4 @@ def function_of(module: str, library: str, name: str, *takes: Any, returns: Any 
         return None
     found = getattr(loaded, name)
     found.argtypes, found.restype = takes, returns
-    return found
-
-
-def address(array: np.ndarray) -> int:
-    """Return where an array begins in memory."""
-    found: int = array.__array_interface__["data"][0]
     return found

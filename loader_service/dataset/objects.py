@@ -27,6 +27,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.sources.source import ReadTable
 from loader_service.dataset.user_code import UserCode, digest_of_own, file_and_line
+from loader_service.protocol.arena import address_of
 from loader_service.protocol.errors import DatasetError, ProtocolError
 from loader_service.protocol.layout import ALIGNMENT, round_up
 from loader_service.protocol.tables import TableRef
@@ -222,7 +223,7 @@ def _mapped(array: np.ndarray) -> tuple[Any, ...] | None:
         return None
     path = Path(root.filename)
     stamp = (path.stat().st_size, path.stat().st_mtime_ns)
-    start: int = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    start: int = root.offset + address_of(array) - address_of(root)
     return _map_again, (str(path), stamp, array.dtype, array.shape, start, array.strides)
 
 

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.draws import mix, stream_key
-from loader_service.dataset.kernels import ADDRESS, KEY, SIZE, UINT, address, function_of
+from loader_service.dataset.kernels import ADDRESS, KEY, SIZE, UINT, function_of
+from loader_service.protocol.arena import address_of
 
 Digits = NDArray[np.uint32]
 RoundKey = tuple[Any, Any]  # 64 bits as two times 32: of all numbers, or arrays with those of each
@@ -68,7 +69,7 @@ class ShuffledOrder:
         found = np.empty_like(positions)
         keys: Digits = np.array(self._keys)
         high, low = self._digits
-        walk(address(positions), positions.size, self.size, int(high), int(low), address(keys), address(found))
+        walk(address_of(positions), positions.size, self.size, int(high), int(low), address_of(keys), address_of(found))
         return found
 
     def walked(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:

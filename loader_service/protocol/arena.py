@@ -109,6 +109,12 @@ def map_privately(fd: int, nbytes: int) -> np.ndarray:
     return np.frombuffer(mmap.mmap(fd, nbytes, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE), dtype=np.uint8)
 
 
+def address_of(array: np.ndarray) -> int:
+    """Return where an array begins in memory."""
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
 def slot_arrays(memory: np.ndarray, layout: Layout, slot: int) -> dict[str, np.ndarray]:
     """Return what the rows of `slot` are written to: arrays of shape (batch_size, *field shape), ids included."""
     start = slot * layout.stride

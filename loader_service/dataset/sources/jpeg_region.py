@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import simplejpeg
 
-from loader_service.dataset.kernels import ADDRESS, INT, SIZE, address, library_of
+from loader_service.dataset.kernels import ADDRESS, INT, SIZE, library_of
+from loader_service.protocol.arena import address_of
 
 WHOLE = "LOADER_SERVICE_WHOLE_JPEGS"  # in the environment: decode all of each, as if there were no kernel
 HeightWidth = ctypes.c_int * 2
@@ -40,11 +41,11 @@ class Kernel:
         """
         height, width, channels = out.shape
         place = (top, left, height, width)
-        return None if self._region(_memory(encoded), len(encoded), channels, shrink, *place, address(out)) else out
+        return None if self._region(_memory(encoded), len(encoded), channels, shrink, *place, address_of(out)) else out
 
 
 def _memory(encoded: bytes | memoryview) -> bytes | int:
-    return encoded if isinstance(encoded, bytes) else address(np.frombuffer(encoded, np.uint8))
+    return encoded if isinstance(encoded, bytes) else address_of(np.frombuffer(encoded, np.uint8))
 
 
 @cache

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.collate import native
-from loader_service.dataset.kernels import ADDRESS, INT, SIZE, address, function_of
+from loader_service.dataset.kernels import ADDRESS, INT, SIZE, function_of
 from loader_service.dataset.sources.paths import Paths
+from loader_service.protocol.arena import address_of
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.ledger import error_about
 from loader_service.protocol.spec import FieldSpec
@@ -131,10 +132,10 @@ class NpyBodies:
             return
         ids = np.ascontiguousarray(ids)
         names, raw, nbytes = paths.packed, self._header.raw, self._header.spec.nbytes
-        told = address(names.bytes), len(names.bytes), address(names.offsets), paths.suffix, paths.any_root
+        told = address_of(names.bytes), len(names.bytes), address_of(names.offsets), paths.suffix, paths.any_root
         while True:
-            rest = address(ids) + row * ids.itemsize, rows - row
-            row += read(paths.root, *told, *rest, raw, len(raw), address(out) + row * nbytes, nbytes)
+            rest = address_of(ids) + row * ids.itemsize, rows - row
+            row += read(paths.root, *told, *rest, raw, len(raw), address_of(out) + row * nbytes, nbytes)
             if row == rows:
                 return
             yield row

@@ -8,9 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from loader_service.dataset.kernels import ADDRESS, SIZE, address, function_of
+from loader_service.dataset.kernels import ADDRESS, SIZE, function_of
 from loader_service.dataset.transforms.geometry.moves import Mirror
 from loader_service.dataset.transforms.geometry.opencv import OPENCV_DTYPES, with_channels
+from loader_service.protocol.arena import address_of
 
 FIRST = np.zeros(1, np.int64)
 PLACES = {  # as windows.c takes them
@@ -46,8 +47,8 @@ def _copied(value: np.ndarray, mirror: Mirror, out: np.ndarray) -> bool:
         return False
     if np.may_share_memory(value, out):
         return False
-    parts = (address(FIRST), address(PLACES[mirror]), 1, height, width)
-    copy(address(value), height, line // pixel, pixel, *parts, address(out))
+    parts = (address_of(FIRST), address_of(PLACES[mirror]), 1, height, width)
+    copy(address_of(value), height, line // pixel, pixel, *parts, address_of(out))
     return True
 
 

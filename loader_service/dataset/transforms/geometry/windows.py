@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.kernels import address
 from loader_service.dataset.transforms.geometry.mirroring import flipped, kernel
 from loader_service.dataset.transforms.geometry.moves import Cuts, Mirror, Mirrors
+from loader_service.protocol.arena import address_of
 
 
 class Windows:
@@ -54,8 +54,8 @@ class Windows:
         _, height, width, channels = pictures.shape
         pixel = channels * pictures.itemsize
         ids = np.ascontiguousarray(ids)
-        places, count = address(self.places), len(ids)
-        copy(address(pictures), height, width, pixel, address(ids), places, count, *out.shape[1:3], address(out))
+        which = address_of(ids), address_of(self.places), len(ids)
+        copy(address_of(pictures), height, width, pixel, *which, *out.shape[1:3], address_of(out))
 
     def copy_singly(self, pictures: np.ndarray, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Do the same, picture by picture."""
