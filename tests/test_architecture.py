@@ -51,7 +51,8 @@ def test_a_fresh_import_loads_nothing_heavy(module):
 
 
 @pytest.mark.parametrize(
-    "rules", ["daemon/streams.py", "pool/scheduler.py", "pool/roster.py", "dataset/statistics/tally.py"]
+    "rules",
+    ["daemon/streams.py", "pool/backlog.py", "pool/scheduler.py", "pool/roster.py", "dataset/statistics/tally.py"],
 )
 def test_rules_know_no_socket_no_clock_and_no_process(rules):
     file = ROOT / "loader_service" / rules

@@ -20,7 +20,7 @@ from loader_service.daemon.router import Router, Sent
 from loader_service.daemon.streams import Fail, Fill, Instruction, Lend, StreamId
 from loader_service.daemon.workers import Workers, check_descriptors
 from loader_service.machine import available_memory
-from loader_service.pool.scheduler import Job
+from loader_service.pool.backlog import Job
 from loader_service.protocol.arena import create_arena
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import DatasetError, LoaderError, NotEnoughMemory, ProtocolError, nearest

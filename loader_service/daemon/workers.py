@@ -21,9 +21,10 @@ from loader_service.daemon.memory import mebibytes
 from loader_service.daemon.openings import LOST, Openings
 from loader_service.daemon.router import Router, Sent
 from loader_service.machine import most_descriptors, private_memory
+from loader_service.pool.backlog import Job
 from loader_service.pool.engine import Ended, LocalEngine, Started, Template
 from loader_service.pool.roster import Roster, WorkerState
-from loader_service.pool.scheduler import Job, Scheduler
+from loader_service.pool.scheduler import Scheduler
 from loader_service.protocol.address import Address
 from loader_service.protocol.codec import MAX_NBYTES, encode
 from loader_service.protocol.errors import ConfigError, ProtocolError

@@ -1,18 +1,10 @@
 """Which rows to which worker, and what to do again when one is lost. Rules only: no socket, clock or process.
 
-    job      the rows of one slot, until each is filled or has failed
-    piece    a range of rows of one job
-    task     some pieces, given to one worker: part of a large batch, or a run of several small ones
-
-A task is cut to take some milliseconds, by the time that earlier rows of its dataset took; but never to more than a
-fair share of what is waiting, so that the workers finish a batch together. Each worker has a second task at hand
-while it works on the first. Pieces come back to the front of the queue when their worker is lost; a piece that was
-being worked on then is suspect: it runs alone, in PARTS, until a single row has cost DEATHS workers. Only those that
-had begun with it count: a worker that is killed by others while it opens the dataset says nothing of its first row.
-Then a worker is told to name the sample in that row, and not to touch it.
-
-Where a batch is made out of its rows when all of them are there, its finish counts as one more row, the last one. It is
-part of the piece that has all the rows, and a piece of its own from when they are cut.
+Each worker has a second task at hand while it works on the first; how tasks are cut is in backlog.py. Pieces come back
+to the front of the queue when their worker is lost; a piece that was being worked on then is suspect: it runs alone, in
+PARTS, until a single row has cost DEATHS workers. Only those that had begun with it count: a worker that is killed by
+others while it opens the dataset says nothing of its first row. Then a worker is told to name the sample in that row,
+and not to touch it.
 
 A sample that raises ATTEMPTS times, or that is named for those deaths, is judged: its batch fails, or the sample is
 replaced and the rows are made again.
@@ -28,69 +20,22 @@ is made twice, unless that worker dies.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
+from loader_service.pool.backlog import Backlog, Job, Piece
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import LoaderError, SampleError
 from loader_service.protocol.ledger import ATTEMPTS, BadSample
 from loader_service.protocol.messages import Failed, FillRows
 
 DEPTH = 2  # tasks that a worker has at hand
-SHORTEST = 0.002  # seconds; below this, messages cost more than they bring
-LONGEST = 0.032  # seconds; beyond, workers would end a batch at times that differ
 DEATHS = 3  # of workers that were at a single row, before it is blamed
 LOSSES = 30  # of workers that were given a single row, whether they had begun or not
 PARTS = 32  # that a suspect piece is cut into: few deaths to a single row, and few tasks
-LATE = 0.2  # seconds; before, no task is late
-LATE_TIMES = 20  # what a task takes beyond what was expected of it, before it is late
 OPENINGS = 5  # times the timeout of a task: what opening a dataset may take
-
-
-@dataclass(eq=False)
-class Job:
-    """The rows of one slot."""
-
-    dataset: int
-    arena: int
-    slot: int
-    n: int
-    rows: int  # its finish included
-    missing: int  # rows neither filled nor failed
-    finish: bool = False  # its last row is made out of all the others
-    held: bool = False  # that row was cut off, and waits for them
-    error: Failed | None = None  # nobody needs its rows: they cannot be made, or another attempt was first
-    rival: Job | None = None  # the other attempt at the same batch, in another slot
-
-
-@dataclass(eq=False)
-class Piece:
-    """Rows start .. stop - 1 of a job."""
-
-    job: Job
-    start: int
-    stop: int
-    raised: Counter[int | None] = field(default_factory=Counter)  # sample -> times that it ended its making
-    deaths: int = 0  # workers that died at it, while it was all that they had, and one row long
-    losses: int = 0  # those, and the ones that died before
-    suspect: bool = False  # its worker died: it must run alone
-    blame: str = ""  # what is said of its sample, once that is to be named
-
-    def acquit(self) -> None:
-        """Count what speaks against it anew."""
-        self.deaths, self.losses, self.blame = 0, 0, ""
-
-    @property
-    def rows(self) -> int:
-        """How many."""
-        return self.stop - self.start
-
-    @property
-    def has_finish(self) -> bool:
-        """Whether it has all rows of a batch, and what is made of them."""
-        return self.job.finish and self.start == 0 and self.stop == self.job.rows
 
 
 @dataclass(eq=False)
@@ -120,11 +65,8 @@ class Scheduler:
         self._task_timeout = task_timeout  # seconds
         self._judge = judge
         self._workers: dict[int, _Worker] = {}
-        self._waiting: dict[int, deque[Piece]] = {}  # dataset -> pieces, oldest first
-        self._waiting_rows: dict[int, int] = {}
+        self._backlogs: dict[int, Backlog] = {}  # dataset -> what waits of it
         self._turn: deque[int] = deque()  # datasets, the next one to be served in front
-        self._row_seconds: dict[int, float] = {}  # dataset -> what a row takes, smoothed
-        self._pinned: dict[int, int | None] = {}  # dataset that is read live -> its worker
         self._next_task = 0
         self.redone = 0  # rows given to a worker once more
         self.second_attempts = 0  # batches made twice at a time
@@ -196,7 +138,7 @@ class Scheduler:
         """
         overdue: list[int] = []
         late: list[Job] = []
-        idle = 0 if any(self._waiting.values()) else sum(not worker.tasks for worker in self._free_workers())
+        idle = 0 if any(self._backlogs.values()) else sum(not worker.tasks for worker in self._free_workers())
         for number, worker in self._workers.items():
             doing = next(iter(worker.tasks), OPENING if worker.opening else None)
             if doing != worker.doing:
@@ -223,14 +165,12 @@ class Scheduler:
 
     def pin(self, dataset: int) -> None:
         """Have one worker at a time make this dataset: it is read live."""
-        self._pinned[dataset] = None
+        self._begin(dataset, Backlog(pinned=True))
 
     def fill(self, dataset: int, arena: int, slot: int, n: int, rows: int, *, finishes: bool = False) -> None:
         """Have rows 0 .. rows - 1 of batch `n` made in `slot`; then, if it has a finish, row number `rows`."""
-        if dataset not in self._waiting:
-            self._waiting[dataset] = deque()
-            self._waiting_rows[dataset] = 0
-            self._turn.append(dataset)
+        if dataset not in self._backlogs:
+            self._begin(dataset, Backlog())
         rows += finishes
         self._enqueue(Job(dataset, arena, slot, n, rows, rows, finishes))
 
@@ -242,12 +182,8 @@ class Scheduler:
     def rows_filled(self, worker: int, task: int, seconds: float) -> list[Job]:
         """A task is done. Return the jobs that this ended."""
         pieces = self._take_task(worker, task)
-        rows = sum(piece.rows for piece in pieces)
-        if rows:
-            dataset = pieces[0].job.dataset
-            took = seconds / rows
-            before = self._row_seconds.get(dataset, took)
-            self._row_seconds[dataset] = before + 0.3 * (took - before)
+        if pieces and (backlog := self._backlogs.get(pieces[0].job.dataset)) is not None:
+            backlog.took(seconds, sum(piece.rows for piece in pieces))
         return self._account(pieces)
 
     def rows_failed(
@@ -264,7 +200,7 @@ class Scheduler:
         who = None if sample is None else sample.id
         culprit.raised[who] += 1
         self.redone += culprit.rows
-        if culprit.raised[who] < ATTEMPTS and not culprit.blame and culprit.job.dataset not in self._pinned:
+        if culprit.raised[who] < ATTEMPTS and not culprit.blame and not self._is_pinned(culprit.job):
             ended += self._requeue(culprit)
         else:
             verdict = error if sample is None else self._judge(culprit.job.dataset, sample, error)
@@ -274,17 +210,14 @@ class Scheduler:
     def samples_replaced(self, dataset: int) -> None:
         """Count deaths of a dataset's rows anew: one of the samples that are replaced may have stood in them."""
         tasks = [task for worker in self._workers.values() for task in worker.tasks.values()]
-        for piece in chain(self._waiting.get(dataset, ()), *tasks):
+        waiting = self._backlogs[dataset].pieces if dataset in self._backlogs else ()
+        for piece in chain(waiting, *tasks):
             if piece.job.dataset == dataset:
                 piece.acquit()
 
     def forget(self, dataset: int) -> None:
         """Nobody wants this dataset's rows any more; tasks that run end as they will."""
-        self._waiting.pop(dataset, None)
-        self._waiting_rows.pop(dataset, None)
-        self._row_seconds.pop(dataset, None)
-        self._pinned.pop(dataset, None)
-        if dataset in self._turn:
+        if self._backlogs.pop(dataset, None) is not None:
             self._turn.remove(dataset)
 
     def assign(self) -> list[tuple[int, FillRows]]:
@@ -292,7 +225,7 @@ class Scheduler:
         assigned = []
         while (chosen := self._choose()) is not None:
             worker, dataset = chosen
-            if self._workers[worker].tasks and self._waiting[dataset][0].suspect:
+            if self._workers[worker].tasks and self._backlogs[dataset].first.suspect:
                 break  # it runs alone: if its worker dies, nothing else may have been the reason
             pieces = self._cut(dataset)
             self._turn.rotate(-1)
@@ -316,84 +249,53 @@ class Scheduler:
 
     def _is_late(self, pieces: list[Piece], took: float) -> bool:
         """Whether a task takes far longer than was to be expected."""
-        row_seconds = self._row_seconds.get(pieces[0].job.dataset)
-        rows = sum(piece.rows for piece in pieces)
-        return row_seconds is not None and took > max(LATE, LATE_TIMES * row_seconds * rows)
+        backlog = self._backlogs.get(pieces[0].job.dataset)
+        return backlog is not None and backlog.is_late(pieces, took)
+
+    def _is_pinned(self, job: Job) -> bool:
+        backlog = self._backlogs.get(job.dataset)
+        return backlog is not None and backlog.pinned
 
     def _next_to_help(self, worker: _Worker, helped: list[Job]) -> list[Job]:
         """Return the first job that a late worker keeps waiting and nobody else makes; none for suspects."""
         for piece in chain.from_iterable(worker.tasks.values()):
             job = piece.job
-            helpless = piece.suspect or job.dataset in self._pinned
+            helpless = piece.suspect or self._is_pinned(job)
             if job.error is None and job.rival is None and job not in helped and not helpless:
                 return [job]
         return []
 
+    def _begin(self, dataset: int, backlog: Backlog) -> None:
+        self._backlogs[dataset] = backlog
+        self._turn.append(dataset)
+
     def _enqueue(self, job: Job) -> None:
-        self._waiting[job.dataset].append(Piece(job, 0, job.rows))
-        self._waiting_rows[job.dataset] += job.rows
+        self._backlogs[job.dataset].append(Piece(job, 0, job.rows))
 
     def _choose(self) -> tuple[int, int] | None:
         """Return a worker, and the dataset whose turn it is among those that have work for it."""
-        if not any(self._waiting.values()):
+        if not any(self._backlogs.values()):
             return None
         free = [(len(worker.tasks), number) for number, worker in self._workers.items() if self._is_free(worker)]
         for _ in range(len(self._turn) if free else 0):
             dataset = self._turn[0]
-            worker = self._pinned_to(dataset, free) if dataset in self._pinned else min(free)[1]
-            if self._waiting[dataset] and worker is not None:
+            backlog = self._backlogs[dataset]
+            worker = self._pinned_to(backlog, free) if backlog.pinned else min(free)[1]
+            if backlog and worker is not None:
                 return worker, dataset
             self._turn.rotate(-1)
         return None
 
-    def _pinned_to(self, dataset: int, free: list[tuple[int, int]]) -> int | None:
+    def _pinned_to(self, backlog: Backlog, free: list[tuple[int, int]]) -> int | None:
         """Return the worker that makes a dataset which is read live, if it is free; another one, if it is gone."""
-        pinned = self._pinned[dataset]
+        pinned = backlog.worker
         if pinned is None or pinned not in self._workers or self._workers[pinned].retiring:
-            pinned = self._pinned[dataset] = min(free)[1]
+            pinned = backlog.worker = min(free)[1]
         return pinned if any(number == pinned for _, number in free) else None
 
     def _cut(self, dataset: int) -> list[Piece]:
-        """Take a task's pieces off the queue. All belong to one dataset, and so to one arena."""
-        queue = self._waiting[dataset]
-        wanted = self._task_rows(dataset, queue[0].job.rows)
-        pieces: list[Piece] = []
-        while queue and wanted > 0:
-            piece = queue[0]
-            large = piece.rows - piece.has_finish >= 1.5 * wanted
-            alone = piece.suspect or large  # by itself, or cut: then it is all of the task
-            if pieces and alone:
-                break
-            if large and not piece.suspect:
-                self._waiting_rows[dataset] -= self._hold_finish(piece)
-                queue[0] = Piece(piece.job, piece.start + wanted, piece.stop, piece.raised)
-                piece.stop = piece.start + wanted
-            else:
-                queue.popleft()
-            self._waiting_rows[dataset] -= piece.rows
-            pieces.append(piece)
-            if alone:
-                break
-            wanted -= piece.rows
-        return pieces
-
-    def _hold_finish(self, piece: Piece) -> bool:
-        """Leave a batch's finish out of a piece that is about to be cut. Return whether it was in there."""
-        if not piece.has_finish:
-            return False
-        piece.stop -= 1
-        piece.job.held = True
-        return True
-
-    def _task_rows(self, dataset: int, batch_rows: int) -> int:
-        """Return how many rows the next task should have."""
-        workers = max(1, sum(not worker.retiring for worker in self._workers.values()))
-        row_seconds = self._row_seconds.get(dataset)
-        if row_seconds is None:  # nothing known: the first batch is made by all workers together
-            return max(1, math.ceil(batch_rows / workers))
-        row_seconds = max(row_seconds, 1e-9)
-        share = self._waiting_rows[dataset] / (2 * workers)
-        return max(1, math.ceil(min(max(share, SHORTEST / row_seconds), LONGEST / row_seconds)))
+        """Return the pieces of a dataset's next task. All belong to one dataset, and so to one arena."""
+        return self._backlogs[dataset].cut(max(1, sum(not worker.retiring for worker in self._workers.values())))
 
     def _take_task(self, worker: int, task: int) -> list[Piece]:
         known = self._workers.get(worker)
@@ -426,21 +328,15 @@ class Scheduler:
         """Put a piece back in front; unless its batch has failed meanwhile, or nobody wants its dataset."""
         if piece.job.error is not None:
             return self._account([piece])
-        dataset = piece.job.dataset
-        if dataset in self._waiting:
-            self._waiting[dataset].appendleft(piece)
-            self._waiting_rows[dataset] += piece.rows
+        if piece.job.dataset in self._backlogs:
+            self._backlogs[piece.job.dataset].put_back(piece)
         return []
 
     def _drop(self, job: Job, error: Failed) -> list[Job]:
         """None of a job's rows is worth a task any more; those that are being made end as they will."""
         job.error = error
-        queue = self._waiting.get(job.dataset, deque())
-        dropped = [piece for piece in queue if piece.job is job]
-        for piece in dropped:
-            queue.remove(piece)
-            self._waiting_rows[job.dataset] -= piece.rows
-        return self._account(dropped)
+        backlog = self._backlogs.get(job.dataset)
+        return self._account(backlog.drop(job)) if backlog is not None else []
 
     def _fail(self, culprit: Piece, error: Failed) -> list[Job]:
         """A batch cannot be made."""
@@ -459,7 +355,7 @@ class Scheduler:
             return self._fail(piece, OVERTAKEN)  # the other attempt goes on, and nobody falls into the same hole
         piece.suspect = True
         if piece.rows > 1:
-            self._hold_finish(piece)
+            piece.hold_finish()
             parts = min(PARTS, piece.rows)
             edges = [piece.start + piece.rows * part // parts for part in range(parts + 1)]
             ended: list[Job] = []

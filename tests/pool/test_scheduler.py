@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from loader_service.pool.scheduler import DEATHS, DEPTH, LATE, LATE_TIMES, LOSSES, OPENINGS, OVERTAKEN, Scheduler
+from loader_service.pool.backlog import LATE, LATE_TIMES
+from loader_service.pool.scheduler import DEATHS, DEPTH, LOSSES, OPENINGS, OVERTAKEN, Scheduler
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import SampleError
 from loader_service.protocol.ledger import BadSample

@@ -2,24 +2,20 @@
 
 import pytest
 
-from loader_service.pool.scheduler import DEPTH, Piece, Scheduler
+from loader_service.pool.backlog import Piece
+from loader_service.pool.scheduler import DEPTH, Scheduler
 from tests.mutations import assert_found
 from tests.pool.test_scheduler import AnyHistory
 
-right = vars(Scheduler).copy()
+right = {**vars(Piece), **vars(Scheduler)}
 
 
-def finishes_a_batch_before_its_rows_are_there(self, piece):
-    whole = right["_hold_finish"](self, piece)
-    if whole:
-        piece.job.held = False
-        self._waiting[piece.job.dataset].append(Piece(piece.job, piece.stop, piece.stop + 1))
-        self._waiting_rows[piece.job.dataset] += 1
-    return whole
+def finishes_a_batch_before_its_rows_are_there(piece):
+    return False
 
 
-def forgets_the_finish_of_a_batch_that_was_cut(self, piece):
-    whole = right["_hold_finish"](self, piece)
+def forgets_the_finish_of_a_batch_that_was_cut(piece):
+    whole = right["hold_finish"](piece)
     piece.job.held = False
     piece.job.missing -= whole
     return whole
@@ -50,8 +46,7 @@ def ends_a_job_while_it_is_written_to(self, job, error):
 def gives_rows_to_two_workers(self, dataset):
     pieces = right["_cut"](self, dataset)
     if pieces[0].start == 1:
-        self._waiting[dataset].appendleft(pieces[0])
-        self._waiting_rows[dataset] += pieces[0].rows
+        self._backlogs[dataset].put_back(pieces[0])
     return pieces
 
 
@@ -67,11 +62,9 @@ def believes_that_a_lost_worker_was_done(self, worker, how="lost"):
 
 def believes_an_answer_that_comes_late(self, worker, task, seconds):
     known = self._workers.get(worker)
-    queue = next((queue for queue in self._waiting.values() if queue), None)
-    if queue and (known is None or task not in known.tasks):
-        piece = queue.popleft()
-        self._waiting_rows[piece.job.dataset] -= piece.rows
-        return self._account([piece])
+    backlog = next((backlog for backlog in self._backlogs.values() if backlog), None)
+    if backlog and (known is None or task not in known.tasks):
+        return self._account(backlog.cut(len(self._workers) or 1))
     return right["rows_filled"](self, worker, task, seconds)
 
 
@@ -97,11 +90,9 @@ def skips_a_row_of_a_suspect(self, piece, how, **options):
 
 def mixes_datasets_in_a_task(self, dataset):
     pieces = right["_cut"](self, dataset)
-    for other, queue in self._waiting.items():
-        if other != dataset and queue:
-            piece = queue.popleft()
-            self._waiting_rows[other] -= piece.rows
-            return [*pieces, piece]
+    for other, backlog in self._backlogs.items():
+        if other != dataset and backlog:
+            return [*pieces, *backlog.cut(1)]
     return pieces
 
 
@@ -117,8 +108,8 @@ def dismisses_the_busy(self):
 
 
 MISTAKES = [
-    ("_hold_finish", finishes_a_batch_before_its_rows_are_there),
-    ("_hold_finish", forgets_the_finish_of_a_batch_that_was_cut),
+    ("hold_finish", finishes_a_batch_before_its_rows_are_there),
+    ("hold_finish", forgets_the_finish_of_a_batch_that_was_cut),
     ("worker_lost", forgets_the_rows_of_a_lost_worker),
     ("worker_lost", forgets_the_second_task_of_a_lost_worker),
     ("_account", ends_a_job_twice),
@@ -139,4 +130,5 @@ MISTAKES = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("rule", "mistake"), MISTAKES, ids=[mistake.__name__ for _, mistake in MISTAKES])
 def test_a_scheduler_is_found_out_that(rule, mistake):
-    assert_found(AnyHistory, Scheduler, lambda patch: patch.setattr(Scheduler, rule, mistake))
+    holder = Piece if rule in vars(Piece) else Scheduler
+    assert_found(AnyHistory, Scheduler, lambda patch: patch.setattr(holder, rule, mistake))
