@@ -1,30 +1,26 @@
 """The daemon's side of its clients: their streams, the datasets these read, and the slots that they are lent.
 
 Who gets which slot is the shelf's rule (streams.py); here its instructions become messages, and datasets are opened
-with their first stream and closed some time after their last.
+with their first stream (arenas.py has them from then on).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from loader_service.daemon.arenas import Arenas
 from loader_service.daemon.datasets import Served, WaitingStream
 from loader_service.daemon.door import Door, Peer
 from loader_service.daemon.ledgers import Ledgers
-from loader_service.daemon.memory import MOST_STREAMS, choose_slots, mebibytes
 from loader_service.daemon.router import Router, Sent
 from loader_service.daemon.streams import Fail, Fill, Instruction, Lend, StreamId
 from loader_service.daemon.workers import Workers, check_descriptors
-from loader_service.machine import available_memory
 from loader_service.pool.backlog import Job
-from loader_service.protocol.arena import create_arena
 from loader_service.protocol.codec import failed
-from loader_service.protocol.errors import DatasetError, LoaderError, NotEnoughMemory, ProtocolError, nearest
-from loader_service.protocol.layout import Layout
+from loader_service.protocol.errors import DatasetError, LoaderError, ProtocolError, nearest
 from loader_service.protocol.ledger import BadSample
 from loader_service.protocol.messages import (
     MOST_PREFETCH,
@@ -46,14 +42,10 @@ from loader_service.protocol.messages import (
     Stop,
     StreamFailed,
 )
-from loader_service.protocol.prefetch import LEAST_AHEAD, slots_of, suggested_prefetch
-from loader_service.protocol.shard import layout_of
 from loader_service.protocol.tables import TableStore, carried_in, tables_in
 
 log = logging.getLogger(__name__)
 
-GRACE = 30.0  # seconds that a dataset stays open after its last stream
-MOST_UNREAD = 64  # datasets that stay open for that long at a time
 MOST_OPEN = 1024  # streams of one client
 MOST_REFUSED = 100  # messages of one client, before it is let go
 
@@ -73,19 +65,17 @@ class Clients:
         owner: int | None = None,
     ) -> None:
         """Begin with nobody; objects that travel as pickles are taken from the process `owner` alone."""
-        self.memory_limit = memory_limit
-        self.served: dict[int, Served] = {}  # by dataset number
         self._named = named  # datasets of the config, in plain form
         self._owner = owner
         self._router, self._tables, self._status, self._stop = router, tables, status, stop
         self._loop = asyncio.get_running_loop()
         self._ledgers = Ledgers(grown=self._replace)
+        self.arenas = Arenas(memory_limit, self._ledgers, closed=self._forget_tables_soon)
         self._workers: Workers
         self._door: Door
         self._clients: dict[bytes, Peer] = {}
         self._waiting: dict[int, WaitingStream] = {}  # dataset number -> the stream that waits for it
         self._next_dataset = 0
-        self._closing: dict[int, asyncio.TimerHandle] = {}  # datasets without a stream
         self._streams: dict[StreamId, int] = {}  # -> dataset number
         self._rounds: dict[StreamId, int] = {}  # of their last ResetStream
         self._lends: dict[StreamId, list[tuple[int, int, int]]] = {}  # not told yet
@@ -94,6 +84,7 @@ class Clients:
     def start(self, workers: Workers, door: Door) -> None:
         """Have rows made by `workers`; clients come in by `door`."""
         self._workers, self._door = workers, door
+        self.arenas.start(workers)
 
     def say_goodbye(self, error: LoaderError) -> None:
         """Tell every client why its streams end."""
@@ -103,18 +94,10 @@ class Clients:
 
     def close(self) -> None:
         """Let go of all memory."""
-        for timer in self._closing.values():
-            timer.cancel()
-        for served in self.served.values():
-            os.close(served.arena)
+        self.arenas.close()
         self._ledgers.close()
 
     # -- what status tells -----------------------------------------------------------------------------------
-
-    @property
-    def memory_used(self) -> int:
-        """Bytes of all arenas."""
-        return sum(served.nbytes for served in self.served.values())
 
     def pid(self, identity: bytes) -> int | None:
         """Return the pid of a client."""
@@ -222,10 +205,10 @@ class Clients:
     def _served_by(self, stream: StreamId) -> Served:
         if stream not in self._streams:
             raise ProtocolError(f"stream {stream[1]} is not open")
-        return self.served[self._streams[stream]]
+        return self.arenas[self._streams[stream]]
 
     def _obey(self, stream: StreamId, instructions: Iterable[Instruction]) -> None:
-        self._obey_shelf(self.served[self._streams[stream]], instructions)
+        self._obey_shelf(self.arenas[self._streams[stream]], instructions)
 
     def _obey_shelf(self, served: Served, instructions: Iterable[Instruction]) -> None:
         for told in instructions:
@@ -243,7 +226,7 @@ class Clients:
     def jobs_ended(self, jobs: Iterable[Job]) -> None:
         """All rows of these slots are filled, or cannot be."""
         for job in jobs:
-            served = self.served.get(job.dataset)
+            served = self.arenas.get(job.dataset)
             if served is None:
                 continue
             if job.error is None:
@@ -258,12 +241,12 @@ class Clients:
 
     def sample_failed(self, dataset: int, sample: BadSample, error: Failed) -> Failed | None:
         """A sample cannot be made. Return the error that its batch fails with; None if it is replaced."""
-        served = self.served.get(dataset)
+        served = self.arenas.get(dataset)
         return error if served is None else self._ledgers.judge(served.info, sample, error)
 
     def _replace(self, key: str, samples: list[BadSample]) -> None:
         """Tell all who make or read batches of this key of samples that are replaced from here on."""
-        for served in self.served.values():
+        for served in self.arenas:
             if served.info.key == key:
                 self._workers.replace(served.number, [sample.id for sample in samples])
                 for stream in served.shelf.streams:
@@ -275,7 +258,7 @@ class Clients:
 
     def job_late(self, job: Job) -> None:
         """Have a batch made in another slot as well; the one that is done first is lent."""
-        served = self.served.get(job.dataset)
+        served = self.arenas.get(job.dataset)
         fill = served.shelf.second(job.slot) if served is not None else None
         if fill is not None and served is not None:
             log.info("batch %d is late, and made by others as well", fill.n, extra={"key": served.info.key})
@@ -285,27 +268,10 @@ class Clients:
         """Let the stream that waits for this dataset begin."""
         opening = self._waiting.pop(opened.dataset)
         self._forget_tables_soon()
-        wanted = (opened.info.key, opening.shard)
-        readers = (served for served in self.served.values() if (served.info.key, served.shard) == wanted)
-        known = None if opened.info.live else next(readers, None)
-        if known is not None and (timer := self._closing.pop(known.number, None)) is not None:
-            timer.cancel()
         try:
-            opening.shard.check(opened.info)
-            layout = layout_of(opened.info, opening.shard)
-            prefetch = opening.prefetch or suggested_prefetch(layout.slot_nbytes, opened.info.batches_per_epoch)
-            try:
-                served = known or self._serve(opening, opened, layout, slots_of(prefetch))
-            except NotEnoughMemory:
-                if opening.prefetch or prefetch == LEAST_AHEAD:
-                    raise
-                prefetch = LEAST_AHEAD  # nobody has asked for more
-                served = self._serve(opening, opened, layout, slots_of(prefetch))
-            self._make_room(served, prefetch)
+            served, prefetch = self.arenas.serve(opening, opened)
         except LoaderError as error:
             self._send(opening.stream[0], StreamFailed(opening.stream[1], failed(error)))
-            if known is not None:
-                self._close_if_unread(known)
             return
         self._streams[opening.stream] = served.number
         share = served.shelf.offer(prefetch)
@@ -323,8 +289,8 @@ class Clients:
         if opening is not None:
             log.info("dataset refused: %s", error.message)
             self._send(opening.stream[0], StreamFailed(opening.stream[1], error))
-        elif dataset in self.served:
-            for stream in self.served[dataset].shelf.streams:
+        elif (served := self.arenas.get(dataset)) is not None:
+            for stream in served.shelf.streams:
                 self._send(stream[0], StreamFailed(stream[1], error))
                 self._close_stream(stream)
 
@@ -334,7 +300,7 @@ class Clients:
             self._send(identity, Status(self._status()))
         self._scaling.clear()
 
-    # -- datasets are opened with their first stream, and closed some time after their last ----------------------
+    # -- opening and closing streams ---------------------------------------------------------------------------
 
     def _open_stream(self, identity: bytes, message: OpenStream) -> None:
         stream = (identity, message.stream)
@@ -371,87 +337,21 @@ class Clients:
             raise DatasetError(f"this daemon serves no dataset named {name!r}: {nearest(name, self._named)}")
         return self._named[name]
 
-    def _serve(self, opening: WaitingStream, opened: DatasetOpened, layout: Layout, wanted: int) -> Served:
-        """Make the arena of a key that nobody reads yet, with as many slots as are wanted, or fewer.
-
-        Raises:
-            NotEnoughMemory: If two slots do not fit.
-        """
-        slots = self._affordable(layout, wanted)
-        most_slots = max(slots, min(MOST_STREAMS * wanted, self.memory_limit // layout.slot_nbytes))
-        arena = create_arena(layout, slots, most_slots)
-        log.info("arena", extra={"key": opened.info.key, "slots": slots, "size": mebibytes(slots * layout.slot_nbytes)})
-        ledger = self._ledgers.of(opened.info.key)
-        served = Served(
-            opened.dataset, opening.declaration, opening.shard, opened, layout, slots, most_slots, arena, ledger
-        )
-        self.served[served.number] = served
-        self._workers.serve(served)
-        if ledger.ids:  # its opener knows what the file holds, and no more
-            self._workers.replace(served.number, ledger.ids)
-        return served
-
-    def _make_room(self, served: Served, prefetch: int) -> None:
-        """See to it that a further stream gets a share; the one that it would like, if memory allows.
-
-        Raises:
-            NotEnoughMemory: If not even one slot is left for it.
-        """
-        missing = min(slots_of(prefetch) - served.shelf.unspoken, served.most_slots - served.slots)
-        try:
-            if missing > 0:
-                served.grow(served.slots + self._affordable(served.layout, missing))
-        except NotEnoughMemory:
-            if not served.shelf.unspoken:
-                raise
-        if not served.shelf.unspoken:
-            raise NotEnoughMemory(
-                f"{len(served.shelf.streams)} streams read this dataset, and hold all of its {served.slots} slots: "
-                "close one, or lower their `prefetch`"
-            )
-
-    def _affordable(self, layout: Layout, wanted: int) -> int:
-        """Return how many of the wanted slots there is memory for; what nobody reads makes room first."""
-        for number in list(self._closing):
-            if self.memory_used + wanted * layout.slot_nbytes > self.memory_limit:
-                self._close_dataset(number)
-        return choose_slots(
-            layout.slot_nbytes,
-            wanted,
-            limit=self.memory_limit,
-            used=self.memory_used,
-            available=available_memory(),
-        )
-
     def _close_stream(self, stream: StreamId) -> None:
         dataset = self._streams.pop(stream, None)
         if dataset is None:
             return
-        served = self.served[dataset]
+        served = self.arenas[dataset]
         self._lends.pop(stream, None)
         self._rounds.pop(stream, None)
         self._obey_shelf(served, served.shelf.close(stream))
-        self._close_if_unread(served)
-
-    def _close_if_unread(self, served: Served) -> None:
-        if not served.shelf.streams:
-            self._closing[served.number] = self._loop.call_later(GRACE, self._close_dataset, served.number)
-            for oldest in list(self._closing)[:-MOST_UNREAD]:
-                self._close_dataset(oldest)
-
-    def _close_dataset(self, dataset: int) -> None:
-        self._closing.pop(dataset).cancel()
-        served = self.served.pop(dataset)
-        self._workers.forget(dataset)
-        os.close(served.arena)
-        self._forget_tables_soon()
-        log.info("dataset closed", extra={"key": served.info.key})
+        self.arenas.close_if_unread(served)
 
     def _forget_tables_soon(self) -> None:
         """Let go of the tables that nothing needs, once this turn is over: now, something may be half opened."""
         self._loop.call_soon(self._forget_tables)
 
     def _forget_tables(self) -> None:
-        needed = {table for served in self.served.values() for table in served.tables}
+        needed = {table for served in self.arenas for table in served.tables}
         needed |= {table for opening in self._waiting.values() for table in tables_in(opening.declaration)}
         self._tables.forget(needed | self._door.tables)

@@ -29,7 +29,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
     ]
     streams = []
     datasets = []
-    for served in daemon.clients.served.values():
+    for served in daemon.clients.arenas:
         info, shelf = served.info, served.shelf
         datasets.append(
             {
@@ -67,7 +67,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "named_datasets": sorted(daemon.datasets),
         "streams": streams,
         "datasets": datasets,
-        "memory": {"limit": daemon.memory_limit, "used": daemon.clients.memory_used},
+        "memory": {"limit": daemon.memory_limit, "used": daemon.clients.arenas.nbytes},
     }
 
 

@@ -145,7 +145,7 @@ def test_what_nobody_reads_any_more_makes_room_without_harm(start_daemon, worker
 @pytest.mark.slow
 def test_arrays_that_nobody_reads_any_more_are_kept_by_no_process(start_patched, address):
     """Neither by the daemon, nor by its workers: a notebook makes one dataset after the other."""
-    daemon = start_patched("import loader_service.daemon.clients as clients; clients.GRACE = 0.05")
+    daemon = start_patched("import loader_service.daemon.arenas as arenas; arenas.GRACE = 0.05")
 
     def held():
         return [shared_memory(pid) for pid in (daemon, *workers_of(address))]
