@@ -287,11 +287,14 @@ class Scheduler:
         return None
 
     def _pinned_to(self, backlog: Backlog, free: list[tuple[int, int]]) -> int | None:
-        """Return the worker that makes a dataset which is read live, if it is free; another one, if it is gone."""
-        pinned = backlog.worker
-        if pinned is None or pinned not in self._workers or self._workers[pinned].retiring:
-            pinned = backlog.worker = min(free)[1]
-        return pinned if any(number == pinned for _, number in free) else None
+        """Return the worker that makes a dataset which is read live, if it is free.
+
+        Another one, if it is gone: not before all is known of what it was given, which comes before what waits.
+        """
+        pinned = None if backlog.worker is None else self._workers.get(backlog.worker)
+        if pinned is None or (pinned.retiring and not pinned.tasks):
+            backlog.worker = min(free)[1]
+        return backlog.worker if any(number == backlog.worker for _, number in free) else None
 
     def _cut(self, dataset: int) -> list[Piece]:
         """Return the pieces of a dataset's next task. All belong to one dataset, and so to one arena."""

@@ -379,6 +379,42 @@ def test_when_the_worker_of_a_live_dataset_dies_another_one_goes_on():
     assert [job.slot for job in finish(scheduler, other, task)] == [0]
 
 
+def test_nobody_takes_a_live_dataset_over_before_it_is_known_what_its_worker_has_made():
+    """It has hung up, say, and may be dead: what it was given would be made after what waits."""
+    scheduler = pool_of(2)
+    scheduler.pin(0)
+    for n in range(4):
+        scheduler.fill(dataset=0, arena=0, slot=n, n=n, rows=1)
+    (worker, _), *_ = assigned = scheduler.assign()
+    given = [row for _, task in assigned for row in rows_of(task)]
+
+    scheduler.worker_retired(worker)
+    assert scheduler.assign() == []
+    scheduler.worker_lost(worker)
+
+    made = []
+    while assigned := scheduler.assign():
+        made += [row for _, task in assigned for row in rows_of(task)]
+        finish_all(scheduler, assigned)
+    assert len(given) < 4
+    assert made == [(slot, 0) for slot in range(4)]
+
+
+def test_a_live_dataset_moves_on_when_its_worker_is_sent_away_and_done():
+    scheduler = pool_of(2)
+    scheduler.pin(0)
+    scheduler.fill(dataset=0, arena=0, slot=0, n=0, rows=1)
+    ((worker, task),) = scheduler.assign()
+    scheduler.fill(dataset=0, arena=0, slot=1, n=1, rows=1)
+
+    scheduler.worker_retired(worker)
+    assert scheduler.assign() == []
+    finish(scheduler, worker, task)
+    ((other, _),) = scheduler.assign()
+
+    assert other != worker
+
+
 def test_what_is_read_live_is_not_made_twice():
     """Neither because it raised, nor because it is late: the second time, it would be something else."""
     scheduler = pool_of(2)
