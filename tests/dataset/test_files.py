@@ -1,7 +1,10 @@
 """Lists of files with their labels, folders without classes, tables, and files that belong together by name."""
 
+import gc
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image
 
 from loader_service import Dataset
 from loader_service.dataset.catalog import declare_all
+from loader_service.dataset.sources.npy_bodies import NpyHeader
 from loader_service.protocol.errors import ConfigError, DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.spec import FieldSpec
 from tests.dataset.conftest import gradient, write_picture
@@ -714,3 +718,32 @@ def test_a_config_names_them_with_paths_beside_it(folder, pairs):
 def test_a_config_that_is_wrong_says_where(tmp_path, source, told):
     with pytest.raises(ConfigError, match=told):
         declare_all({"one": {"source": source, "batch": {"size": 1}}}, tmp_path / "service.toml")
+
+
+class _Yields:
+    """Garbage that lets another thread run when it is collected."""
+
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        time.sleep(0.0005)
+
+
+def test_several_threads_may_parse_headers_when_garbage_is_collected_meanwhile():
+    """Where CPython counts how deep it is in a literal for all threads together, it finds one too deep for another."""
+    file = io.BytesIO()
+    np.save(file, np.zeros((4, 3, 5), np.float32))
+    threshold = gc.get_threshold()
+
+    def parse(_):
+        for _ in range(300):
+            _Yields()
+            NpyHeader.parse(file.getvalue())
+
+    gc.set_threshold(20)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(parse, range(4))) == [None] * 4
+    finally:
+        gc.set_threshold(*threshold)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,7 @@ from loader_service.protocol.spec import FieldSpec
 Describe = Callable[[int], str]
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 4096  # bytes; NumPy writes 128 for all but wild structured dtypes
+_parsing = threading.RLock()  # CPython counts how deep it is in a literal for all threads together (its issue 106905)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class NpyHeader:
         if begin + length > len(start):
             raise DatasetError(f"its header of {length:,} bytes is cut off, or longer than {MAX_HEADER:,}")
         try:
-            fields = ast.literal_eval(start[begin : begin + length].decode("utf-8" if start[6] >= 3 else "latin1"))
+            text = start[begin : begin + length].decode("utf-8" if start[6] >= 3 else "latin1")
+            with _parsing:
+                fields = ast.literal_eval(text)
             dtype, shape, fortran = (
                 np.dtype(fields["descr"]),
                 tuple(fields["shape"]),
