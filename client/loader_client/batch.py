@@ -132,16 +132,15 @@ class SlotReader:
     """Makes batches of one stream's slots: views, or copies where the reader keeps too many views."""
 
     def __init__(self, arena: np.ndarray, layout: Layout, spec: Spec) -> None:
-        self._arena, self._layout, self._spec = arena, layout, spec
+        self._arena, self._layout = arena, layout
         self._address, self._nbytes = address_of(arena), layout.stride
         self._arrays = SlotArrays(layout)
-        self._is_dense = all(field.form == "dense" for field in spec.values())
+        self._of_several = {name: field for name, field in spec.items() if field.form != "dense"}  # arrays
 
     def view(self, slot: int, rows: int, returned: Callable[[], None]) -> dict[str, Any]:
         """Return fields over a slot; `returned` is called when the last of their arrays is gone."""
         lease = Lease(self._arena, self._address + slot * self._nbytes, self._nbytes, returned)
-        arrays = self._arrays.read(np.asarray(lease), rows)
-        return arrays if self._is_dense else assembled(arrays, self._spec)
+        return assembled(self._arrays.read(np.asarray(lease), rows), self._of_several)
 
     def copy(self, slot: int, rows: int) -> dict[str, Any]:
         """Return copies of a slot's fields: the slot can be returned at once."""
@@ -149,7 +148,7 @@ class SlotReader:
         copies = {name: array.copy() for name, array in self._arrays.read(memory, rows).items()}
         for array in copies.values():
             array.flags.writeable = False
-        return assembled(copies, self._spec)
+        return assembled(copies, self._of_several)
 
     def stack(self, slots: list[int], rows: int) -> dict[str, np.ndarray]:
         """Return copies of the fields of several slots, one after the other: all batches have the same shapes."""

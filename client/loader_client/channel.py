@@ -269,14 +269,14 @@ class Channel:
         self._is_handed = False  # something has come over the lifeline, or its end
         self._poll = select.poll()
         self._poll.register(link.zmq_fd, select.POLLIN)
-        self._poll.register(link.lifeline.fileno(), select.POLLIN)
+        self._lifeline_fd = link.lifeline.fileno()
+        self._poll.register(self._lifeline_fd, select.POLLIN)
         self._wait_for_any = partial(self._poll.poll, SAFETY_POLL * 1000)
-        self._lifeline = link.lifeline.fileno()
 
     def _poll_once(self) -> None:
         """Wait for messages, without the lock."""
         for fd, _ in self._lead(self._wait_for_any):
-            if fd == self._lifeline:
+            if fd == self._lifeline_fd:
                 self._is_handed = True
 
     def _exchange(self) -> None:

@@ -140,8 +140,7 @@ class Stream:
             n = self._position.n
             if n >= end:
                 return None
-            if self._closed:
-                raise StreamClosed(self._closed)
+            self._refuse(n)
             return self._take(n, None)
 
     def _take(self, n: int, cycle: Cycle) -> Batch:

@@ -30,7 +30,6 @@ typedef struct {
 } Divisor;
 
 typedef struct {
-    uint64_t size;
     Divisor high, low; /* how many digits there are of each kind */
     const RoundKey *keys;
 } Epoch;
@@ -87,7 +86,7 @@ __attribute__((target("avx2"))) static void move_by_eight(uint64_t *numbers, con
 /* Write the ids at `count` positions, each below `size`, which is at most high_size * low_size. */
 void ids_at(const int64_t *positions, size_t count, uint64_t size, uint32_t high_size, uint32_t low_size,
             const RoundKey *keys, int64_t *out) {
-    const Epoch epoch = {size, divisor_of(high_size), divisor_of(low_size), keys};
+    const Epoch epoch = {divisor_of(high_size), divisor_of(low_size), keys};
     Move *moved = move_by_four;
 #ifdef HAS_WIDE
     if (__builtin_cpu_supports("avx2"))

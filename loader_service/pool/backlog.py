@@ -150,6 +150,8 @@ class Backlog:
 
     def took(self, seconds: float, rows: int) -> None:
         """A task of so many rows took so long."""
+        if not rows:
+            return
         row_seconds = seconds / rows
         before = row_seconds if self._row_seconds is None else self._row_seconds
         self._row_seconds = before + NEWEST * (row_seconds - before)

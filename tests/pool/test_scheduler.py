@@ -379,6 +379,14 @@ def test_when_the_worker_of_a_live_dataset_dies_another_one_goes_on():
     assert [job.slot for job in finish(scheduler, other, task)] == [0]
 
 
+def test_a_task_without_rows_says_nothing_of_how_long_they_take():
+    scheduler = pool_of(1)
+    scheduler.fill(dataset=0, arena=0, slot=3, n=0, rows=0)
+    ((worker, task),) = scheduler.assign()
+
+    assert [job.slot for job in finish(scheduler, worker, task)] == [3]
+
+
 def test_nobody_takes_a_live_dataset_over_before_it_is_known_what_its_worker_has_made():
     """It has hung up, say, and may be dead: what it was given would be made after what waits."""
     scheduler = pool_of(2)
