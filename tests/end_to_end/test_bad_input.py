@@ -150,6 +150,15 @@ def test_what_connect_cannot_use_is_told_with_what_it_expects(arguments, sentenc
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_an_iteration_ends_where_numbers_of_batches_end(workers):
+    with loader_client.connect(workers=workers) as loader:
+        stream = loader.stream(Dataset.from_arrays(x=np.arange(8)).batch(4))
+        stream.move(2**62 + 1)
+        with pytest.raises(ValueError, match="batches count from 0"):
+            next(iter(stream))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_what_a_stream_cannot_use_is_told_with_what_it_expects(workers):
     dataset = Dataset.from_arrays(x=np.arange(8)).batch(4)
     with loader_client.connect(workers=workers) as loader:
