@@ -4,11 +4,11 @@ Method   Photos for training, as in photos.py, read as fast as they come from a 
          take turns: undisturbed, and with a SIGKILL every second at one of the workers in turn. Compared are batches a
          second of both phases of a repeat. After each kill the daemon is asked until there are two workers again. The
          longest wait is that of the reader for one batch, in each phase.
-Machine  2 cores Intel Xeon 2.8 GHz, 24 GiB, Linux 6.18, Python 3.11                                   2026-11-21
+Machine  2 cores AMD EPYC, 24 GiB, Linux 6.18, Python 3.11                                             2026-11-22
 Result                            undisturbed            a kill a second
-         batches a second         15.8 (8.0..16.9)       13.5 (7.6..15.3)       of the same repeat: 91 % (85..101)
-         longest wait, ms         99 (71..464)           204 (141..674)
-         Two workers again 65 ms after a kill (38..296).
+         batches a second         54.2 (48.0..59.3)      52.2 (44.9..58.0)      of the same repeat: 94 % (90..101)
+         longest wait, ms         63 (45..111)           100 (89..138)
+         Two workers again 39 ms after a kill (24..74).
 
     python -m benchmarks.recovery --json recovery.jsonl        (--seconds 6 --repeats 5)
 """

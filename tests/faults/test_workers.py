@@ -6,6 +6,7 @@ import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 import loader_client
@@ -170,15 +171,18 @@ def test_a_worker_that_is_killed_while_it_waits_is_replaced_and_nothing_is_made_
     assert after["rows_redone"] == before["rows_redone"]
 
 
-def test_a_dead_worker_is_replaced_within_a_tenth_of_a_second(standing):
-    """Its replacement is forked from a process that has imported everything. The quickest of five: others run here."""
-    took = []
-    for _ in range(5):
-        dead = min(workers_of(standing.address))
-        os.kill(dead, signal.SIGKILL)
-        took.append(wait_until(lambda dead=dead: len({*workers_of(standing.address)} - {dead}) == 2))
+def test_a_dead_worker_is_replaced_by_a_fork_that_has_nothing_left_to_import(standing):
+    """How soon, `benchmarks/recovery.py` measures; to import anew takes half a second of CPU, whatever else runs."""
+    before = set(workers_of(standing.address))
+    dead = psutil.Process(min(before))
+    template = dead.ppid()
+    dead.kill()
+    wait_until(lambda: len(set(workers_of(standing.address)) - {dead.pid}) == 2)
+    (replacement,) = set(workers_of(standing.address)) - before
 
-    assert min(took) < 0.1
+    assert psutil.Process(replacement).ppid() == template
+    cpu = psutil.Process(replacement).cpu_times()
+    assert cpu.user + cpu.system < 0.1
 
 
 def test_the_rows_of_a_dead_worker_come_within_half_a_second(standing, user_module, tmp_path):
