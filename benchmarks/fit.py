@@ -2,7 +2,8 @@
 
 The volumes, the photos for training and the table, fed to `fit` in each one's own best way. The network looks at every
 eighth number of a volume, every seventh pixel of a photo, and at a whole row of the table. The ceilings are Keras
-with one batch that is ready, again and again: no loader can be faster in `fit`.
+with one batch that is ready, again and again: no loader can be faster in `fit`; and our batches without Keras, in a
+plain loop: nor can ours.
 
 The gap between epochs holds what Keras itself does there: compare it with the ceilings'.
 """
@@ -18,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import photos, table, volumes
-from benchmarks.arms import Arm, Case, Drive
+from benchmarks.arms import Arm, Case, Drive, reading
+from benchmarks.examiner import Examiner
 from benchmarks.harness import main
 from benchmarks.meter import Meter
-from benchmarks.peers import loaders_of
+from benchmarks.peers import loaders_of, ours
 from benchmarks.work import Work
 
 FitData = Callable[[Work], contextlib.AbstractContextManager[tuple[Any, int | None]]]
@@ -111,6 +113,7 @@ CEILINGS: dict[str, FitData] = {
     "ceiling: a PyDataset of one ready batch": ready_keras,
     "ceiling: tf.data of one ready batch": ready_tf,
 }
+WITHOUT_KERAS = "ceiling: loader-service without Keras"
 
 
 def case(name: str, of: Case, work: Work, network: Callable[[], Any]) -> Case:
@@ -121,6 +124,7 @@ def case(name: str, of: Case, work: Work, network: Callable[[], Any]) -> Case:
     arms += [
         Arm(arm, fitting(work, fit_data, network), short=fit_data is ready_tf) for arm, fit_data in CEILINGS.items()
     ]
+    arms.append(Arm(WITHOUT_KERAS, reading(partial(ours.epochs, work), Examiner(work))))
     return Case(name, work.nbytes, work.rows, arms, prepare=of.prepare, short=work is volumes.WORK)
 
 

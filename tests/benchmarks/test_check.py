@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from benchmarks.__main__ import MODULES
-from benchmarks.check import BARS, Bar, named, other_than, verdicts
+from benchmarks.check import BARS, KERAS_ALONE, Bar, other_than, verdicts
 from benchmarks.figures import cases_of
+from benchmarks.fit import WITHOUT_KERAS
 from tests.benchmarks.test_report import FLOOR, OURS, PEER, ROOT, line, written
 
 DALI, FFCV = "NVIDIA DALI on the CPU, 2 threads", "FFCV, 2 threads, a file of its own"
+KERAS = "ceiling: tf.data of one ready batch"
 LATER = {"photos, 16 workers"}  # a case of other machines
 
 
@@ -43,14 +45,20 @@ def test_a_bar_is_held_against_the_fastest_of_those_who_are_meant():
     assert not verdict(Bar("volumes", 2, "best peer"), line(OURS, 6400), line(PEER, 3200)).missed
 
 
-@pytest.mark.parametrize(("without_keras", "other"), [(6400, OURS), (64_000, "ceiling: tf.data of one ready batch")])
+@pytest.mark.parametrize(("without_keras", "other"), [(6400, WITHOUT_KERAS), (64_000, KERAS)])
 def test_the_smaller_of_two_rates_can_be_the_bar(without_keras, other):
-    bar = Bar("fit", 0.7, "the smaller of Keras' ceiling and ours without Keras", named("ceiling"), of="volumes")
-    fit = [line(OURS, 3200, case="fit"), line("ceiling: tf.data of one ready batch", 12800, case="fit")]
+    bar = Bar("fit", 0.7, "the smaller of Keras' ceiling and ours without Keras", KERAS_ALONE, WITHOUT_KERAS)
+    rates = {OURS: 3200, KERAS: 12800, WITHOUT_KERAS: without_keras}
 
-    found = verdict(bar, *fit, line(OURS, without_keras))
+    found = verdict(bar, *(line(arm, rate, case="fit") for arm, rate in rates.items()))
 
     assert (found.other, found.ratio) == (other, 3200 / min(without_keras, 12800))
+
+
+def test_where_one_of_the_two_was_not_measured_nothing_is_compared():
+    bar = Bar("fit", 0.7, "the smaller of Keras' ceiling and ours without Keras", KERAS_ALONE, WITHOUT_KERAS)
+
+    assert verdict(bar, line(OURS, 3200, case="fit"), line(KERAS, 12800, case="fit")).other == ""
 
 
 def test_what_was_not_measured_is_not_missed():
@@ -89,7 +97,7 @@ def test_nothing_to_compare_is_an_exit_status_of_its_own(tmp_path):
 
 
 def test_every_bar_is_about_a_case_that_is_measured():
-    names = {case.name for module in MODULES for case in importlib.import_module(module).CASES}
+    cases = {case.name: case for module in MODULES for case in importlib.import_module(module).CASES}
 
-    assert {bar.case for bar in BARS} - LATER <= names
-    assert {bar.of for bar in BARS if bar.of} <= names
+    assert {bar.case for bar in BARS} - LATER <= cases.keys()
+    assert all(bar.cap in {arm.name for arm in cases[bar.case].arms} for bar in BARS if bar.cap)
