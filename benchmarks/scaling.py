@@ -32,7 +32,6 @@ from benchmarks.work import Work
 SIZES = tuple(10**power for power in range(3, 8))  # samples
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)  # rows
 CLIENTS = (1, 2, 4, 8, 16, 32)
-AHEAD = 16_384  # rows, at most 64 batches and at least 8
 
 
 def worker_counts(cores: int) -> list[int]:
@@ -50,7 +49,6 @@ class Numbers(Work):
     rows = 256
     x = ((), np.int64)
     y = ((), np.int64)
-    prefetch = 64
 
     def __init__(self, samples: int) -> None:
         self.samples = samples
@@ -73,7 +71,6 @@ class Rows(table.Table):
 
     def __init__(self, rows: int, seed: int = 7) -> None:
         self.rows, self._seed = rows, seed
-        self.prefetch = max(8, min(64, AHEAD // rows))
 
     def dataset(self) -> Any:
         from loader_service import Dataset

@@ -50,7 +50,6 @@ class Sequences(Work):
     x: Any = ((None, FEATURES), np.float32)
     y = ((), np.int64)
     gathers = True
-    prefetch = 64  # a batch takes less than a millisecond
 
     @property
     def nbytes(self) -> int:

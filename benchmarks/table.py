@@ -30,7 +30,6 @@ class Table(Work):
     rows = 256
     x = (data.TABLE[1:], np.float32)
     y = ((), np.int64)
-    prefetch = 64  # batches are small
     gathers = True
 
     def dataset(self) -> Any:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loader_service.protocol.prefetch import suggested_prefetch
+
 if TYPE_CHECKING:
     from loader_service import Dataset
 
@@ -28,7 +30,6 @@ class Work:
     rows: int  # of a batch
     x: Field
     y: Field
-    prefetch = 10  # batches ahead, for all: it is Keras' own default
     shuffled = True
     random = False  # whether the work draws random numbers
     in_python = False  # whether it is a user's Python function, which tf.data calls as such
@@ -39,6 +40,11 @@ class Work:
         """Bytes of a batch."""
         sizes = (np.dtype(dtype).itemsize * math.prod(size or 0 for size in shape) for shape, dtype in (self.x, self.y))
         return self.rows * sum(sizes)
+
+    @property
+    def prefetch(self) -> int:
+        """Return how many batches ahead everybody asks for: as ours would by itself; others would for fewer."""
+        return suggested_prefetch(self.nbytes, self.whole_batches)
 
     def order(self, seed: int, epoch: int) -> Ids:
         """Return the ids of an epoch."""

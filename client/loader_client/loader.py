@@ -120,7 +120,7 @@ class Loader:
         """Open a stream over a dataset, or over the one that the daemon's config serves under that name.
 
         Args:
-            prefetch: Batches that are asked for ahead; where None, 8, or as many as lie in 32 MiB, up to 64.
+            prefetch: Batches that are asked for ahead; where None, 8, or as many as lie in 128 MiB, up to 64.
             shard: (rank, count), where `count` trainers work on one model: the stream hands out an equal part of the
                 rows of every batch. All shards have the same number of steps.
             start: The first batch, counted from 0 over all epochs; "latest" joins the foremost stream of the same

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LEAST_AHEAD, MOST_AHEAD = 8, 64  # batches that a stream asks for ahead, unless it says how many
-AHEAD_NBYTES = 32 * 2**20  # that they may take, if they are more than the least
+AHEAD_NBYTES = 128 * 2**20  # that they may take, if they are more than the least
 VIEWS = 6  # batches that one stream may keep as views; TensorFlow and Keras hold up to five
 SPARE_SLOTS = 2  # that are on their way while every stream holds all that it may
 
@@ -11,9 +11,10 @@ SPARE_SLOTS = 2  # that are on their way while every stream holds all that it ma
 def suggested_prefetch(slot_nbytes: int, batches_per_epoch: int) -> int:
     """Return how many batches to ask for ahead: small ones are made in less time than it takes to ask for them.
 
+    Each worker has tasks of some milliseconds, and one more that waits: with a few batches ahead, others are idle.
     No more than an epoch has, beyond the least: a user's object is led through one epoch after the other.
 
-    >>> suggested_prefetch(2**20, 1000), suggested_prefetch(2**14, 1000), suggested_prefetch(2**30, 1000)
+    >>> suggested_prefetch(2**22, 1000), suggested_prefetch(2**14, 1000), suggested_prefetch(2**30, 1000)
     (32, 64, 8)
     """
     affordable = min(MOST_AHEAD, AHEAD_NBYTES // slot_nbytes, batches_per_epoch)
