@@ -84,7 +84,13 @@ def run(command: str, description: str, benchmarks: dict[str, list[Case]]) -> in
     parser.add_argument("--longest", type=float, default=8.0, help="seconds for warm-up, waiting for an epoch to end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one JSON line for each arm and repeat")
     parser.add_argument("--short", action="store_true", help="leave out cases and arms that say less, or start slowly")
-    parser.add_argument("--only", default="", metavar="TEXT", help="arms whose name contains it; ours in any case")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="arms whose name contains it, or the text of another --only; ours in any case",
+    )
     parser.add_argument("--case", default="", metavar="TEXT", help="cases whose name contains it")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the arm that runs, as Ctrl-C does
@@ -105,7 +111,8 @@ def run(command: str, description: str, benchmarks: dict[str, list[Case]]) -> in
 def arms_asked_for(case: Case, asked: argparse.Namespace) -> list[Arm]:
     """Return ours, and those that the command line does not leave out."""
     ours, *others = case.arms
-    return [ours, *(arm for arm in others if asked.only in arm.name and (arm.short or not asked.short))]
+    meant = [arm for arm in others if not asked.only or any(text in arm.name for text in asked.only)]
+    return [ours, *(arm for arm in meant if arm.short or not asked.short)]
 
 
 def compare(
@@ -202,7 +209,8 @@ def command_of(command: str, asked: argparse.Namespace) -> str:
     """Return the line that measures this again; not where its figures were written to."""
     told = f"python -m {command} --seconds {asked.seconds:g} --repeats {asked.repeats} --longest {asked.longest:g}"
     told += " --short" if asked.short else ""
-    chosen = [f" --{name} {shlex.quote(text)}" for name, text in (("case", asked.case), ("only", asked.only)) if text]
+    texts = [*(("case", text) for text in [asked.case] if text), *(("only", text) for text in asked.only)]
+    chosen = [f" --{name} {shlex.quote(text)}" for name, text in texts]
     return told + "".join(chosen)
 
 

@@ -1,5 +1,6 @@
 """Each arm that is installed does a tiny piece of work as the harness runs it, and is looked at by its examiner."""
 
+import shlex
 from argparse import Namespace
 from functools import partial
 
@@ -8,7 +9,7 @@ import pytest
 
 from benchmarks import photos
 from benchmarks.arms import Arm
-from benchmarks.harness import arms_asked_for, run_in_process
+from benchmarks.harness import arms_asked_for, command_of, run_in_process
 from benchmarks.normalized import MEAN, STD, Normalized
 from benchmarks.peers import LOADERS, loaders_of
 from benchmarks.peers.spdl_loader import BatchesOfIds
@@ -50,13 +51,22 @@ def test_peers_that_batch_ids_themselves_are_given_no_buckets():
 
 
 def test_the_short_form_has_ours_and_fewer_peers():
-    asked = Namespace(only="", short=True)
-
-    short = arms_asked_for(CASE, asked)
+    short = arms_asked_for(CASE, Namespace(only=[], short=True))
 
     assert short[0] is CASE.arms[0]
     assert {arm.name for arm in short} < {arm.name for arm in CASE.arms}
     assert sum(loader.short for loader in LOADERS.values()) < len(LOADERS) / 2
+
+
+def test_arms_are_chosen_by_any_of_several_texts_and_the_command_line_says_so():
+    asked = Namespace(only=["Grain", "floor"], short=False, case="it's", seconds=2.0, repeats=1, longest=1.0)
+
+    names = [arm.name for arm in arms_asked_for(CASE, asked)]
+
+    assert names == [arm.name for arm in CASE.arms if arm is CASE.arms[0] or "Grain" in arm.name or "floor" in arm.name]
+    assert len(names) > 2
+    again = shlex.split(command_of("benchmarks", asked))
+    assert [again[k + 1] for k, word in enumerate(again) if word in ("--only", "--case")] == ["it's", "Grain", "floor"]
 
 
 def test_ids_come_in_batches_epoch_after_epoch_in_another_order():
