@@ -56,10 +56,10 @@ METHOD = """\
 ## How it was measured
 
 {repeats} of {seconds} timed, after a warm-up that lasts to the end of the first epoch, where that is not too far. Each
-repeat of each arm is a process of its own, and the arms take turns. Everybody has two workers, and libraries one
-thread in each process. The page cache is warm. Every reader adds up one number of each page of every batch. During the
-warm-up each arm's batches are examined: dtypes, shapes, contents, no sample twice, none missing, shuffled or in order.
-One that fails is not measured.
+repeat of each arm is a process of its own, and the arms take turns. Everybody has two workers, makes as many batches
+ahead (8, or as many as lie in 128 MiB, up to 64), and has libraries use one thread in each process. The page cache is
+warm. Every reader adds up one number of each page of every batch. During the warm-up each arm's batches are examined:
+dtypes, shapes, contents, no sample twice, none missing, shuffled or in order. One that fails is not measured.
 
 | column | |
 |---|---|
@@ -71,7 +71,7 @@ One that fails is not measured.
 | ours is | how many times faster ours is; below 1, ours is slower |
 
 `floor` is two bare processes that make batches as fast as they can, which nobody reads. `in line` is a loop in the
-process that reads. `ceiling` is Keras with a batch that is ready.
+process that reads. `ceiling` is Keras with a batch that is ready, or ours without Keras.
 
 ```text
 {command}
