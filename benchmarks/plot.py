@@ -48,7 +48,7 @@ def draw_case(case: Case, panel: Axes) -> None:
     panel.xaxis.minorticks_off()
     panel.axvline(1, color=COLOURS["ours"], linewidth=0.8, zorder=0)
     ours = case.arms[0]
-    panel.set_title(f"{case.name}: ours = 1 is {ours.rate:,.0f} {ours.unit}/s", fontsize=11, loc="left")
+    panel.set_title(f"{case.name}: ours = 1 is {ours.rate:,.0f} {ours.unit}/s", fontsize=11, loc="right")
     panel.tick_params(labelsize=9)
     panel.spines[["top", "right"]].set_visible(False)
 
@@ -72,8 +72,10 @@ def draw_scaling(cases: list[Case], path: Path) -> None:
             speedups.setdefault(case.name.rpartition(",")[0], []).append(case)
         else:
             costs.append(case)
-    figure = Figure(figsize=(15, 3.6 * -(-(len(speedups) + len(costs)) // 3)), layout="constrained")
-    panels = iter(figure.subplots(-(-(len(speedups) + len(costs)) // 3), 3, squeeze=False).ravel())
+    columns = min(3, len(speedups) + len(costs))
+    rows = -(-(len(speedups) + len(costs)) // columns)
+    figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
+    panels = iter(figure.subplots(rows, columns, squeeze=False).ravel())
     for name, of_name in speedups.items():
         draw_speedup(name, of_name, next(panels))
     for case in costs:
