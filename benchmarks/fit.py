@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -19,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import photos, table, volumes
-from benchmarks.arms import Arm, Case, Drive, reading
-from benchmarks.examiner import Examiner
+from benchmarks.arms import Arm, Case, Drive
 from benchmarks.harness import main
 from benchmarks.meter import Meter
-from benchmarks.peers import loaders_of, ours
+from benchmarks.peers import loaders_of
 from benchmarks.work import Work
 
 FitData = Callable[[Work], contextlib.AbstractContextManager[tuple[Any, int | None]]]
@@ -124,7 +124,7 @@ def case(name: str, of: Case, work: Work, network: Callable[[], Any]) -> Case:
     arms += [
         Arm(arm, fitting(work, fit_data, network), short=fit_data is ready_tf) for arm, fit_data in CEILINGS.items()
     ]
-    arms.append(Arm(WITHOUT_KERAS, reading(partial(ours.epochs, work), Examiner(work))))
+    arms.append(replace(of.arms[0], name=WITHOUT_KERAS))
     return Case(name, work.nbytes, work.rows, arms, prepare=of.prepare, short=work is volumes.WORK)
 
 

@@ -209,9 +209,8 @@ def command_of(command: str, asked: argparse.Namespace) -> str:
     """Return the line that measures this again; not where its figures were written to."""
     told = f"python -m {command} --seconds {asked.seconds:g} --repeats {asked.repeats} --longest {asked.longest:g}"
     told += " --short" if asked.short else ""
-    texts = [*(("case", text) for text in [asked.case] if text), *(("only", text) for text in asked.only)]
-    chosen = [f" --{name} {shlex.quote(text)}" for name, text in texts]
-    return told + "".join(chosen)
+    told += f" --case {shlex.quote(asked.case)}" if asked.case else ""
+    return told + "".join(f" --only {shlex.quote(text)}" for text in asked.only)
 
 
 def begin(cores: int | None = None) -> tuple[dict[str, str], Console]:

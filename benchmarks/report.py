@@ -30,6 +30,7 @@ from benchmarks.figures import (
 )
 from benchmarks.harness import PACKAGES
 from benchmarks.readme import with_figures
+from loader_service.protocol.prefetch import AHEAD_NBYTES, LEAST_AHEAD, MOST_AHEAD
 
 ROOT = Path(__file__).parents[1]
 SCALING = "benchmarks.scaling"
@@ -57,9 +58,9 @@ METHOD = """\
 
 {repeats} of {seconds} timed, after a warm-up that lasts to the end of the first epoch, where that is not too far. Each
 repeat of each arm is a process of its own, and the arms take turns. Everybody has two workers, makes as many batches
-ahead (8, or as many as lie in 128 MiB, up to 64), and has libraries use one thread in each process. The page cache is
-warm. Every reader adds up one number of each page of every batch. During the warm-up each arm's batches are examined:
-dtypes, shapes, contents, no sample twice, none missing, shuffled or in order. One that fails is not measured.
+ahead ({least}, or as many as lie in {ahead}, up to {most}), and has libraries use one thread in each process. The page
+cache is warm. Every reader adds up one number of each page of every batch. During the warm-up each arm's batches are
+examined: dtypes, shapes, contents, no sample twice, none missing, shuffled or in order. One that fails is not measured.
 
 | column | |
 |---|---|
@@ -243,6 +244,9 @@ def method(lines: list[Line]) -> str:
         repeats=repeats_of(arms),
         seconds=f"{min(line['seconds'] for line in lines):.0f} s",
         command="\n".join(commands),
+        least=LEAST_AHEAD,
+        ahead=f"{AHEAD_NBYTES // 2**20} MiB",
+        most=MOST_AHEAD,
         cores=first.get("cores", "so many"),
         setting="\n".join(told),
     )
