@@ -256,13 +256,18 @@ class Clients:
         for start in range(0, len(samples), MOST_TOLD):
             self._send(stream[0], SamplesReplaced(stream[1], samples[start : start + MOST_TOLD]))
 
-    def job_late(self, job: Job) -> None:
-        """Have a batch made in another slot as well; the one that is done first is lent."""
+    def job_late(self, job: Job) -> bool:
+        """Have a batch made in another slot as well, if somebody wants it and there is one; what is done first is lent.
+
+        Return whether it is.
+        """
         served = self.arenas.get(job.dataset)
         fill = served.shelf.second(job.slot) if served is not None else None
-        if fill is not None and served is not None:
-            log.info("batch %d is late, and made by others as well", fill.n, extra={"key": served.info.key})
-            self._workers.fill_again(job, fill.slot)
+        if fill is None or served is None:
+            return False
+        log.info("batch %d is late, and made by others as well", fill.n, extra={"key": served.info.key})
+        self._workers.fill_again(job, fill.slot)
+        return True
 
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """Let the stream that waits for this dataset begin."""

@@ -85,8 +85,9 @@ class Listener(Protocol):
     def sample_failed(self, dataset: int, sample: BadSample, error: Failed) -> Failed | None:
         """A sample cannot be made. Return the error that its batch fails with; None if it is replaced."""
 
-    def job_late(self, job: Job) -> None:
-        """The rows of this slot take far longer than others."""
+    def job_late(self, job: Job) -> bool:
+        """The rows of this slot are kept waiting. Return whether they are made in another one as well."""
+        ...
 
     def dataset_opened(self, opened: DatasetOpened) -> None:
         """A dataset that was to be opened is what this says."""
@@ -212,7 +213,8 @@ class Workers:
         for worker in overdue:
             self._give_up(worker)
         for job in late:
-            self._listener.job_late(job)
+            if self._listener.job_late(job):
+                break  # one at a look: all who are idle make it together
         if self._settings.worker_memory is not None and now >= self._next_weighing:
             self._next_weighing = now + WEIGHED
             self._replace_greedy(self._settings.worker_memory)

@@ -22,7 +22,7 @@ from loader_service.protocol.messages import Failed
 
 SHORTEST = 0.002  # seconds; below this, messages cost more than they bring
 LONGEST = 0.032  # seconds; beyond, workers would end a batch at times that differ
-LATE = 0.2  # seconds; before, no task is late
+LONG = 0.2  # seconds; before, no task is late, and others may wait behind it
 LATE_TIMES = 20  # what a task takes beyond what was expected of it, before it is late
 NEWEST = 0.3  # what the last task counts for, in how long a row takes
 
@@ -160,7 +160,7 @@ class Backlog:
         """Whether a task that has taken so long takes far longer than was to be expected."""
         if self._row_seconds is None:
             return False
-        return seconds > max(LATE, LATE_TIMES * self._row_seconds * sum(piece.rows for piece in pieces))
+        return seconds > max(LONG, LATE_TIMES * self._row_seconds * sum(piece.rows for piece in pieces))
 
     def _task_rows(self, workers: int) -> int:
         """Return how many rows the next task should have."""

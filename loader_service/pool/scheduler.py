@@ -9,8 +9,9 @@ and not to touch it.
 A sample that raises ATTEMPTS times, or that is named for those deaths, is judged: its batch fails, or the sample is
 replaced and the rows are made again.
 
-A task that takes far longer than others do, while somebody has nothing to do, is not waited for: its batch becomes a
-second job, in another slot, and what is done first counts. Never the same slot: the slow worker still writes there.
+Nothing more is queued behind a task that takes LONG, whatever it was expected to take. While somebody is idle, what
+another dataset has there already is not waited for, nor a task that takes far longer than others do: the batch becomes
+a second job, in another slot, and what is done first counts. Never the same slot: the slow worker still writes there.
 A task that takes longer than `task_timeout` costs its worker its life.
 
 A dataset that is read live is pinned: one worker makes all of it, in the order in which it is asked for. Nothing of it
@@ -21,11 +22,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
-from loader_service.pool.backlog import Backlog, Job, Piece
+from loader_service.pool.backlog import LONG, Backlog, Job, Piece
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import LoaderError, SampleError
 from loader_service.protocol.ledger import ATTEMPTS, BadSample
@@ -47,7 +48,7 @@ class _Worker:
     opening: bool = False  # a dataset, which may take long
     doing: int | None = None  # the task that it was at when the clock was last looked at; OPENING; or nothing
     since: float = 0.0  # seconds; when it was first seen at that
-    late: bool = False  # with the task that it is at: others had better not wait behind it
+    long: bool = False  # at it: others had better not wait behind it
 
 
 OPENING = -1  # in the place of a task's number
@@ -133,26 +134,26 @@ class Scheduler:
     def watch(self, now: float) -> tuple[list[int], list[Job]]:
         """Look at the clock, every so often.
 
-        Return the workers that are at one thing for too long, and the jobs that deserve a second attempt. A worker is
-        told of until it is lost.
+        Return the workers that are at one thing for too long, and the jobs that deserve a second attempt while somebody
+        has nothing to do. A worker is told of until it is lost, a job until it has one.
         """
         overdue: list[int] = []
-        late: list[Job] = []
-        idle = 0 if any(self._backlogs.values()) else sum(not worker.tasks for worker in self._free_workers())
+        late: dict[Job, None] = {}
+        idle = not any(self._backlogs.values()) and any(not worker.tasks for worker in self._free_workers())
         for number, worker in self._workers.items():
             doing = next(iter(worker.tasks), OPENING if worker.opening else None)
             if doing != worker.doing:
                 worker.doing, worker.since = doing, now
+            worker.long = False
             if doing is None:
-                worker.late = False
                 continue
             took = now - worker.since
             if took > self._task_timeout * (OPENINGS if doing == OPENING else 1):
                 overdue.append(number)
-            worker.late = doing != OPENING and self._is_late(worker.tasks[doing], took)
-            if worker.late and len(late) < idle:
-                late += self._next_to_help(worker, late)
-        return overdue, late
+            worker.long = doing != OPENING and took > LONG
+            if worker.long and idle:
+                late.update(dict.fromkeys(self._kept_waiting(worker, took)))
+        return overdue, list(late)
 
     def fill_again(self, job: Job, slot: int) -> None:
         """Have a late job's batch made in another slot as well: what is done first counts."""
@@ -245,7 +246,7 @@ class Scheduler:
     def _is_free(self, worker: _Worker) -> bool:
         """Whether it may be given a task."""
         suspects = any(pieces[0].suspect for pieces in worker.tasks.values())
-        return len(worker.tasks) < DEPTH and not (worker.retiring or worker.opening or worker.late or suspects)
+        return len(worker.tasks) < DEPTH and not (worker.retiring or worker.opening or worker.long or suspects)
 
     def _is_late(self, pieces: list[Piece], took: float) -> bool:
         """Whether a task takes far longer than was to be expected."""
@@ -256,14 +257,16 @@ class Scheduler:
         backlog = self._backlogs.get(job.dataset)
         return backlog is not None and backlog.pinned
 
-    def _next_to_help(self, worker: _Worker, helped: list[Job]) -> list[Job]:
-        """Return the first job that a late worker keeps waiting and nobody else makes; none for suspects."""
+    def _kept_waiting(self, worker: _Worker, took: float) -> Iterator[Job]:
+        """Yield the jobs that a task which takes long keeps waiting, and that nobody else makes; none of suspects."""
+        first = next(iter(worker.tasks.values()))
+        is_late = self._is_late(first, took)
         for piece in chain.from_iterable(worker.tasks.values()):
             job = piece.job
-            helpless = piece.suspect or self._is_pinned(job)
-            if job.error is None and job.rival is None and job not in helped and not helpless:
-                return [job]
-        return []
+            waits = is_late or job.dataset != first[0].job.dataset
+            helpless = piece.suspect or self._is_pinned(job) or job.dataset not in self._backlogs
+            if waits and not helpless and job.error is None and job.rival is None:
+                yield job
 
     def _begin(self, dataset: int, backlog: Backlog) -> None:
         self._backlogs[dataset] = backlog
@@ -304,7 +307,7 @@ class Scheduler:
         known = self._workers.get(worker)
         if known is None:
             return []
-        known.late = False
+        known.long = False
         return known.tasks.pop(task, [])
 
     def _account(self, pieces: Iterable[Piece]) -> list[Job]:

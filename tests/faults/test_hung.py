@@ -148,6 +148,23 @@ def test_a_batch_that_is_late_is_made_by_others_and_the_late_rows_never_reach_th
     assert status["workers_lost"] == 0
 
 
+def test_what_hangs_for_nobody_any_more_keeps_no_other_stream_waiting(
+    configured, user_module, numbers, tmp_path, address
+):
+    marker = tmp_path / "marker"
+    user_module("hanging", HANGS_ONCE.format(marker=str(marker)))
+    configured("task_timeout = 1000")
+
+    with loader_client.connect(address) as loader:
+        given_up = loader.stream(numbers.map("hanging:slow").batch(8))
+        given_up.take(0)
+        wait_until(marker.exists)
+        given_up.close()
+        other = numbers.shuffle(seed=1).batch(8)
+
+        assert digest(loader.stream(other)) == expected_digest(other, range(8))
+
+
 @pytest.mark.slow
 def test_a_worker_that_leaks_is_replaced_between_tasks(configured, user_module, numbers, address):
     user_module("leaking", LEAKS)

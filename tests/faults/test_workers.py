@@ -51,9 +51,13 @@ class Rows:
     def stop(self, ids):
         if os.path.exists(MARKER) or max(ids) < 2:  # the first two are read on trial, before any batch is made
             return
-        with open(MARKER + ".new", "w") as file:
+        mine = f"{{MARKER}}.{{os.getpid()}}"
+        with open(mine, "w") as file:
             file.write(str(os.getpid()))
-        os.rename(MARKER + ".new", MARKER)
+        try:
+            os.link(mine, MARKER)
+        except FileExistsError:
+            return  # another one was first
         time.sleep(1000)
 """
 

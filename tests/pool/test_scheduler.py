@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from loader_service.pool.backlog import LATE, LATE_TIMES
+from loader_service.pool.backlog import LATE_TIMES, LONG
 from loader_service.pool.scheduler import DEATHS, DEPTH, LOSSES, OPENINGS, OVERTAKEN, Scheduler
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import SampleError
@@ -261,7 +261,7 @@ def late_pool():
     (slow, slow_task), (fast, fast_task) = scheduler.assign()
     finish(scheduler, fast, fast_task)
     scheduler.watch(now=10)
-    _, (job,) = scheduler.watch(now=10 + LATE + 0.1)
+    _, (job,) = scheduler.watch(now=10 + LONG + 0.1)
     return scheduler, job, slow, slow_task
 
 
@@ -336,6 +336,42 @@ def test_what_waits_behind_a_late_task_is_made_by_others_as_well():
             finish_all(scheduler, scheduler.assign())
 
     assert late == [1, 2]
+
+
+def at_something_long(*, forgotten):
+    """Return a scheduler of two workers, the first of which was given a batch of dataset 1 behind one of dataset 0."""
+    scheduler = pool_of(1)
+    scheduler.fill(dataset=0, arena=0, slot=0, n=0, rows=1)
+    scheduler.fill(dataset=1, arena=1, slot=1, n=0, rows=1)
+    assert [task.dataset for _, task in scheduler.assign()] == [0, 1]
+    scheduler.worker_joined(1)
+    if forgotten:
+        scheduler.forget(0)
+    scheduler.watch(now=10)
+    return scheduler
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["somebody waits for that", "nobody does any more"])
+def test_what_waits_behind_another_dataset_s_long_task_is_made_by_others_as_well(forgotten):
+    """Nothing is known yet of how long that one takes; it need not be late."""
+    scheduler = at_something_long(forgotten=forgotten)
+
+    (job,) = scheduler.watch(now=10 + LONG + 0.1)[1]
+    assert (job.dataset, job.slot) == (1, 1)
+    scheduler.fill_again(job, slot=7)
+    ((other, task),) = scheduler.assign()
+    assert other == 1
+    assert [(ended.slot, ended.error) for ended in finish(scheduler, other, task)] == [(7, None)]
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["somebody waits for that", "nobody does any more"])
+def test_nothing_more_is_queued_behind_a_long_task(forgotten):
+    scheduler = at_something_long(forgotten=forgotten)
+    scheduler.watch(now=10 + LONG + 0.1)
+
+    for n in range(1, 5):
+        scheduler.fill(dataset=1, arena=1, slot=1 + n, n=n, rows=1)
+    assert {worker for worker, _ in scheduler.assign()} == {1}
 
 
 def test_a_dataset_that_is_read_live_is_made_by_one_worker_in_order():
@@ -434,7 +470,7 @@ def test_what_is_read_live_is_not_made_twice():
     ((worker, task),) = scheduler.assign()
 
     scheduler.watch(0.0)
-    assert scheduler.watch(1000 * LATE) == ([], [])
+    assert scheduler.watch(1000 * LONG) == ([], [])
     (job,) = scheduler.rows_failed(worker, task.task, 0, OOPS)
     assert job.error == OOPS
 
