@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 DATASET = Path("loader_service", "dataset")
-FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared")
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared")
 
 
 class Kernel(NamedTuple):

@@ -138,10 +138,9 @@ class Run:
         windows = Windows(len(ids), height, width)
         for step, drawn_numbers in zip(self.steps, draws, strict=True):
             windows.follow(step.moves_of_many(windows.height, windows.width, drawn_numbers))
-        if out is None:
-            out = np.empty((len(ids), windows.height, windows.width, channels), pictures.dtype)
-        windows.copy(pictures, ids, out)
-        return out
+        made = np.empty((len(ids), windows.height, windows.width, channels), pictures.dtype) if out is None else out
+        windows.copy(pictures, ids, made, read_later=out is not None)
+        return made
 
     def _drawn(self, picture: Picture, placement: Placement, out: np.ndarray | None) -> np.ndarray:
         """Draw one picture; of a file, only what the placement shows is decoded."""

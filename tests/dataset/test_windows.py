@@ -84,6 +84,29 @@ def test_without_the_kernel_they_are_the_same(chain, channels, seed):
     assert np.array_equal(one, other)
 
 
+@is_built
+@given(st.sampled_from([1, 16, 32, 48, 64]), st.integers(1, 17), st.integers(0, 17), st.integers(0, 2**32))
+def test_what_is_written_past_the_caches_is_the_same(width, channels, shift, seed):
+    """Wherever the row begins: where it is not for whole instructions, it is written as ever."""
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 255, (5, 12, 64, channels), np.uint8)
+    ids = rng.integers(0, 5, 8)
+    told = windows.Windows(8, 12, 64)
+    told.follow(RandomCrop(height=10, width=width).moves_of_many(12, 64, uniforms(1, np.arange(8), 2)))
+    told.follow(RandomFlip(vertical=0.5).moves_of_many(10, width, uniforms(2, np.arange(8), 2)))
+    expected = np.zeros((8, 10, width, channels), np.uint8)
+    around = np.full(expected.nbytes + 64, 7, np.uint8)
+    out = around[shift : shift + expected.nbytes].reshape(expected.shape)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(windows, "MUCH", 1)
+        told.copy(pictures, ids, out, read_later=True)
+    told.copy_singly(pictures, ids, expected)
+
+    assert np.array_equal(out, expected)
+    assert set(around[:shift]) | set(around[shift + expected.nbytes :]) == {7}
+
+
 def test_nothing_beside_the_rows_is_written_to(built):
     pictures = np.full((3, 7, 9, 3), 5, np.uint8)
     around = np.zeros((4, 7, 9, 3), np.uint8)

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from loader_service.dataset.kernels import ADDRESS, SIZE, function_of
+from loader_service.dataset.kernels import ADDRESS, INT, SIZE, function_of
 from loader_service.dataset.transforms.geometry.moves import Mirror
 from loader_service.dataset.transforms.geometry.opencv import OPENCV_DTYPES, with_channels
 from loader_service.protocol.arena import address_of
@@ -48,12 +48,12 @@ def _copied(value: np.ndarray, mirror: Mirror, out: np.ndarray) -> bool:
     if np.may_share_memory(value, out):
         return False
     parts = (address_of(FIRST), address_of(PLACES[mirror]), 1, height, width)
-    copy(address_of(value), height, line // pixel, pixel, *parts, address_of(out))
+    copy(address_of(value), height, line // pixel, pixel, *parts, address_of(out), False)
     return True
 
 
 @cache
 def kernel() -> Any:
     """Return the function of windows.c; None, if it was not built."""
-    pictures, out = (ADDRESS, SIZE, SIZE, SIZE), (SIZE, SIZE, ADDRESS)
+    pictures, out = (ADDRESS, SIZE, SIZE, SIZE), (SIZE, SIZE, ADDRESS, INT)
     return function_of(__file__, "windows", "copy_windows", *pictures, ADDRESS, ADDRESS, SIZE, *out)

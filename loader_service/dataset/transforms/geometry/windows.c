@@ -2,6 +2,9 @@
  *
  * Reason: a small picture is copied in less time than Python takes to say what of it, and mirrored with the copy it is
  * touched once. Where every part lies is checked by who calls. Pixels have any size; nothing is kept between calls.
+ *
+ * What is read only much later is written past the caches, where the caller says so: they would hold it no more; and to
+ * write a line of memory in part, a processor first reads it, which is a third of all that is moved.
  */
 
 #include <stddef.h>
@@ -21,12 +24,18 @@ typedef struct {
     int64_t top, left, left_right, top_bottom; /* where the part begins, in pixels; whether it is mirrored */
 } Window;
 
+/* A block of mirrored pixels is made of two others, which overlap where they need not have all their bytes. */
 typedef struct {
-    size_t pixel, counted;       /* bytes of a pixel, and of those in a block that are whole ones */
-    unsigned char places[BLOCK]; /* of a block, where each of its bytes comes from */
-} Order;
+    size_t low, high;                            /* bytes from where those begin to the end of what is mirrored */
+    unsigned char of_low[BLOCK], of_high[BLOCK]; /* which of their bytes goes where */
+} Phase;
 
-typedef void Turn(const unsigned char *end, unsigned char *to, size_t nbytes, const Order *order);
+typedef struct {
+    size_t pixel;       /* bytes of one */
+    size_t phases;      /* blocks from where pixels and blocks begin together to where they do again; 0: no blocks */
+    int streams;        /* past the caches; what is written begins with a block, and has whole runs of phases */
+    Phase phase[BLOCK]; /* pixels of up to BLOCK bytes need no more */
+} Order;
 
 /* Write the pixels before `end` from the last one to the first. */
 static inline void turn_by(const unsigned char *end, unsigned char *to, size_t nbytes, size_t pixel) {
@@ -34,7 +43,7 @@ static inline void turn_by(const unsigned char *end, unsigned char *to, size_t n
         memcpy(to + at, end - at - pixel, pixel);
 }
 
-static void turn(const unsigned char *end, unsigned char *to, size_t nbytes, const Order *order) {
+static void turn_pixels(const unsigned char *end, unsigned char *to, size_t nbytes, const Order *order) {
     switch (order->pixel) { /* of known sizes, a copy is an instruction or two */
     case 1: turn_by(end, to, nbytes, 1); break;
     case 3: turn_by(end, to, nbytes, 3); break;
@@ -44,19 +53,102 @@ static void turn(const unsigned char *end, unsigned char *to, size_t nbytes, con
 }
 
 #ifdef HAS_SHUFFLES
-/* The same, block by block. What is written beyond the whole pixels of one is written again. */
+/* Say of which bytes a block is made that is written `start` bytes after one with which a pixel begins.
+ *
+ * Return whether two blocks have all of them.
+ */
+static int look(Phase *phase, size_t start, size_t pixel) {
+    size_t first = start / pixel * pixel, beyond = ((start + BLOCK - 1) / pixel + 1) * pixel; /* whole pixels */
+    if (beyond - first > 2 * BLOCK)
+        return 0;
+    phase->low = beyond, phase->high = first + BLOCK;
+    for (size_t at = start; at < start + BLOCK; at++) {
+        size_t source = (at / pixel + 1) * pixel - at % pixel; /* bytes from there to the end */
+        size_t of_low = phase->low - source, of_high = phase->high - source;
+        phase->of_low[at - start] = (unsigned char)(of_low < BLOCK ? of_low : UINT8_MAX); /* that one writes nothing */
+        phase->of_high[at - start] = (unsigned char)(of_low < BLOCK ? UINT8_MAX : of_high);
+    }
+    return 1;
+}
+
+__attribute__((always_inline, target("ssse3"))) static inline void
+turn_runs(const unsigned char *end, unsigned char *to, size_t nbytes, const Order *order, size_t phases) {
+    size_t low[BLOCK], high[BLOCK]; /* what is written might lie where `order` does, for all that C knows */
+    __m128i of_low[BLOCK], of_high[BLOCK];
+    for (size_t k = 0; k < phases; k++) {
+        const Phase *phase = &order->phase[k];
+        low[k] = phase->low, high[k] = phase->high;
+        of_low[k] = _mm_loadu_si128((const __m128i *)phase->of_low);
+        of_high[k] = _mm_loadu_si128((const __m128i *)phase->of_high);
+    }
+    const int streams = order->streams;
+    size_t run = phases * BLOCK, whole = nbytes - nbytes % run;
+    for (size_t done = 0; done < whole; done += run)
+#pragma GCC unroll 3
+        for (size_t k = 0; k < phases; k++) {
+            __m128i some = _mm_loadu_si128((const __m128i *)(end - done - low[k]));
+            __m128i others = _mm_loadu_si128((const __m128i *)(end - done - high[k]));
+            __m128i block = _mm_or_si128(_mm_shuffle_epi8(some, of_low[k]), _mm_shuffle_epi8(others, of_high[k]));
+            __m128i *place = (__m128i *)(to + done + k * BLOCK);
+            if (streams)
+                _mm_stream_si128(place, block);
+            else
+                _mm_storeu_si128(place, block);
+        }
+    if (whole < nbytes)
+        turn_pixels(end - whole, to + whole, nbytes - whole, order);
+}
+
 __attribute__((target("ssse3"))) static void turn_blocks(const unsigned char *end, unsigned char *to, size_t nbytes,
                                                          const Order *order) {
-    size_t done = 0;
-    const size_t counted = order->counted; /* what is written might lie where this does, for all that C knows */
-    const __m128i places = _mm_loadu_si128((const __m128i *)order->places);
-    for (; done + BLOCK <= nbytes; done += counted) {
-        __m128i block = _mm_loadu_si128((const __m128i *)(end - done - BLOCK));
-        _mm_storeu_si128((__m128i *)(to + done), _mm_shuffle_epi8(block, places));
+    switch (order->phases) { /* of a known number, all stay in registers */
+    case 1: turn_runs(end, to, nbytes, order, 1); break; /* pixels of 1, 2, 4, 8, 16 bytes */
+    case 3: turn_runs(end, to, nbytes, order, 3); break; /* of 3, 6, 12 */
+    default: turn_runs(end, to, nbytes, order, order->phases);
     }
-    turn(end - done, to + done, nbytes - done, order);
+}
+
+static void stream(const unsigned char *from, unsigned char *to, size_t nbytes) {
+    for (size_t at = 0; at < nbytes; at += BLOCK)
+        _mm_stream_si128((__m128i *)(to + at), _mm_loadu_si128((const __m128i *)(from + at)));
 }
 #endif
+
+static Order order_of(size_t pixel, const unsigned char *out, size_t line, int past_caches) {
+    Order order = {.pixel = pixel};
+#ifdef HAS_SHUFFLES
+    if (pixel > BLOCK || !__builtin_cpu_supports("ssse3"))
+        return order;
+    do {
+        if (!look(&order.phase[order.phases], order.phases * BLOCK, pixel)) {
+            order.phases = 0;
+            return order;
+        }
+    } while (++order.phases * BLOCK % pixel);
+    order.streams = past_caches && (uintptr_t)out % BLOCK == 0 && line % (order.phases * BLOCK) == 0;
+#endif
+    return order;
+}
+
+static inline void turn(const unsigned char *end, unsigned char *to, size_t nbytes, const Order *order) {
+#ifdef HAS_SHUFFLES
+    if (order->phases) {
+        turn_blocks(end, to, nbytes, order);
+        return;
+    }
+#endif
+    turn_pixels(end, to, nbytes, order);
+}
+
+static inline void copy(const unsigned char *from, unsigned char *to, size_t nbytes, const Order *order) {
+#ifdef HAS_SHUFFLES
+    if (order->streams) {
+        stream(from, to, nbytes);
+        return;
+    }
+#endif
+    memcpy(to, from, nbytes);
+}
 
 /* Have the cache ask for what is wanted next. */
 static inline void fetch(const unsigned char *from, size_t nbytes) {
@@ -64,19 +156,6 @@ static inline void fetch(const unsigned char *from, size_t nbytes) {
     for (size_t at = 0; at < nbytes; at += CACHED)
         __builtin_prefetch(from + at);
 #endif
-}
-
-static Turn *choose_turn(size_t pixel, Order *order) {
-    *order = (Order){.pixel = pixel};
-#ifdef HAS_SHUFFLES
-    if (pixel <= BLOCK && __builtin_cpu_supports("ssse3")) {
-        order->counted = BLOCK - BLOCK % pixel;
-        for (size_t at = 0; at < order->counted; at++)
-            order->places[at] = (unsigned char)(BLOCK - (at / pixel + 1) * pixel + at % pixel);
-        return turn_blocks;
-    }
-#endif
-    return turn;
 }
 
 /* What is to be copied, and a cursor in it. */
@@ -125,13 +204,13 @@ static inline size_t take_lines(Parts *parts, const unsigned char **from) {
  * processor foresees, and waiting for memory would take a third of the time.
  */
 void copy_windows(const unsigned char *pictures, size_t height, size_t width, size_t pixel, const int64_t *ids,
-                  const Window *windows, size_t count, size_t part_height, size_t part_width, unsigned char *out) {
+                  const Window *windows, size_t count, size_t part_height, size_t part_width, unsigned char *out, int past_caches) {
     if (!part_height || !part_width || !pixel)
         return;
-    Order order;
-    Turn *turned = choose_turn(pixel, &order);
+    const size_t line = part_width * pixel;
+    const Order order = order_of(pixel, out, line, past_caches);
     Parts now = {.pictures = pictures, .height = height, .line = width * pixel, .pixel = pixel, .ids = ids};
-    now.windows = windows, now.count = count, now.part_height = part_height, now.nbytes = part_width * pixel;
+    now.windows = windows, now.count = count, now.part_height = part_height, now.nbytes = line;
     Parts soon = now;
     const unsigned char *from, *asked;
     for (size_t nbytes, more, ahead = 0; (nbytes = take_lines(&now, &from)); out += nbytes, ahead -= nbytes) {
@@ -139,10 +218,14 @@ void copy_windows(const unsigned char *pictures, size_t height, size_t width, si
             fetch(asked, more);
             ahead += more;
         }
-        fetch(out + SOON, nbytes);
+        if (!order.streams)
+            fetch(out + SOON, nbytes);
         if (now.is_turned)
-            turned(from + nbytes, out, nbytes, &order);
+            turn(from + nbytes, out, nbytes, &order);
         else
-            memcpy(out, from, nbytes);
+            copy(from, out, nbytes, &order);
     }
+#ifdef HAS_SHUFFLES
+    _mm_sfence(); /* whoever is told of it now finds it there */
+#endif
 }

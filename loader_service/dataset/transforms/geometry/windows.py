@@ -12,6 +12,8 @@ from loader_service.dataset.transforms.geometry.mirroring import flipped, kernel
 from loader_service.dataset.transforms.geometry.moves import Cuts, Mirror, Mirrors
 from loader_service.protocol.arena import address_of
 
+MUCH = 2**19  # bytes: of batches of so many, as are made ahead, caches hold the fewest
+
 
 class Windows:
     """The part of each picture that crops and mirrors leave; in pixels.
@@ -40,12 +42,13 @@ class Windows:
         places[:, 1] += np.where(places[:, 2], self.width - left - width, left)
         self.height, self.width = height, width
 
-    def copy(self, pictures: np.ndarray, ids: NDArray[np.int64], out: np.ndarray) -> None:
+    def copy(self, pictures: np.ndarray, ids: NDArray[np.int64], out: np.ndarray, *, read_later: bool = False) -> None:
         """Write the parts of `pictures[ids]` to `out`, which lies elsewhere.
 
         Args:
             pictures: Of shape (any number, height, width, channels), as they were before all moves.
             out: Of shape (count, height, width, channels), as they are after them.
+            read_later: Not by the next step, but when a trainer comes to this batch.
         """
         copy = kernel()
         if copy is None or not (pictures.flags.c_contiguous and out.flags.c_contiguous):
@@ -55,7 +58,8 @@ class Windows:
         pixel = channels * pictures.itemsize
         ids = np.ascontiguousarray(ids)
         which = address_of(ids), address_of(self.places), len(ids)
-        copy(address_of(pictures), height, width, pixel, *which, *out.shape[1:3], address_of(out))
+        past_caches = read_later and out.nbytes >= MUCH
+        copy(address_of(pictures), height, width, pixel, *which, *out.shape[1:3], address_of(out), past_caches)
 
     def copy_singly(self, pictures: np.ndarray, ids: NDArray[np.int64], out: np.ndarray) -> None:
         """Do the same, picture by picture."""
