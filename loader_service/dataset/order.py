@@ -60,6 +60,10 @@ class ShuffledOrder:
         keys = (stream_key("order", self.seed, self.epoch, number) for number in range(ROUNDS))
         return [_halves(np.asarray(key, np.uint64)) for key in keys]
 
+    @cached_property
+    def _packed(self) -> Digits:
+        return np.array(self._keys)
+
     def ids(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sample ids at `positions` (each in 0 .. size - 1), of the same shape."""
         walk = kernel()
@@ -67,9 +71,9 @@ class ShuffledOrder:
             return self.walked(positions)
         positions = np.ascontiguousarray(positions, np.int64)
         found = np.empty_like(positions)
-        keys: Digits = np.array(self._keys)
-        high, low = self._digits
-        walk(address_of(positions), positions.size, self.size, int(high), int(low), address_of(keys), address_of(found))
+        high, low = (int(digit) for digit in self._digits)
+        keys = address_of(self._packed)
+        walk(address_of(positions), positions.size, self.size, high, low, keys, address_of(found))
         return found
 
     def walked(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -224,6 +228,7 @@ class OrderCache:
         """
         self._size, self._seed, self._select, self._numbers = size, seed, select, numbers
         self._blocks: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._latest: ShuffledOrder | None = None  # its keys take longer to find than a block takes to be permuted
 
     def ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return the sample ids at positions start .. stop - 1 of an epoch."""
@@ -242,10 +247,15 @@ class OrderCache:
             if self._numbers is not None:
                 block = self._numbers(epoch, block)
             elif self._seed is not None:
-                block = ShuffledOrder(self._size, self._seed, epoch).ids(block)
+                block = self._order(self._seed, epoch).ids(block)
             if self._select is not None:
                 block = self._select(block, np.full_like(block, epoch))
             while len(self._blocks) >= 8:
                 del self._blocks[next(iter(self._blocks))]
             self._blocks[epoch, number] = block
         return block
+
+    def _order(self, seed: int, epoch: int) -> ShuffledOrder:
+        if self._latest is None or self._latest.epoch != epoch:
+            self._latest = ShuffledOrder(self._size, seed, epoch)
+        return self._latest
