@@ -42,6 +42,7 @@ KERNELS = (
     Kernel(DATASET / "sources" / "npy_bodies.c", ".npy files will be read one by one"),
     Kernel(DATASET / "draws.c", "random numbers will be drawn by NumPy"),
     Kernel(DATASET / "order.c", "samples will be shuffled by NumPy"),
+    Kernel(DATASET / "sequences.c", "rows of different lengths will be copied one by one"),
 )
 
 

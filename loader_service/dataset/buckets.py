@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from loader_service.dataset.draws import stream_key
-from loader_service.dataset.order import ShuffledOrder, shuffled
+from loader_service.dataset.order import GroupOrder, ShuffledOrder
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.protocol.errors import DatasetError
@@ -88,6 +88,7 @@ class BucketOrder:
         self._sorted, self._sizes = index["sorted"], index["sizes"]
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._batch_size, self._seed = batch_size, seed
+        self._latest, self._orders = -1, dict[int, GroupOrder]()  # of the samples of each bucket, in that epoch
         self._whole = self._sizes // batch_size  # batches of each bucket
         self._ends = np.cumsum(self._whole)
         rest = self._sizes % batch_size
@@ -103,24 +104,37 @@ class BucketOrder:
 
     def numbers(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the samples at these positions of an epoch; of any sample where nobody stands."""
-        batch, row = np.divmod(positions, self._batch_size)
+        batches, of_batch = np.unique(positions // self._batch_size, return_inverse=True)
+        buckets, firsts = self._begin(epoch, batches)
+        bucket = buckets[of_batch]
+        place = np.minimum(firsts[of_batch] + positions % self._batch_size, self._sizes[bucket] - 1)
+        if self._seed is not None:
+            for number in np.unique(buckets).tolist():
+                of_bucket = bucket == number
+                place[of_bucket] = self._within(epoch, number).ids(place[of_bucket])
+        found: NDArray[np.int64] = self._sorted[self._starts[bucket] + place]
+        return found
+
+    def _begin(self, epoch: int, batches: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the bucket of each batch, and where in that it begins."""
         whole = int(self._ends[-1])
-        is_whole = batch < whole
-        chunk = np.where(is_whole, batch, 0)
+        is_whole = batches < whole
+        chunk = np.where(is_whole, batches, 0)
         if self._seed is not None and whole:
             key = stream_key("batches of buckets", self._seed)
             chunk[is_whole] = ShuffledOrder(whole, key, epoch).ids(chunk[is_whole])
         bucket = np.searchsorted(self._ends, chunk, side="right")
         number = chunk - (self._ends - self._whole)[np.minimum(bucket, len(self._ends) - 1)]
         if not is_whole.all():
-            last = self._short[np.minimum(batch[~is_whole] - whole, len(self._short) - 1)]
+            last = self._short[np.minimum(batches[~is_whole] - whole, len(self._short) - 1)]
             bucket[~is_whole], number[~is_whole] = last, self._whole[last]
-        sizes = self._sizes[bucket]
-        place = np.minimum(number * self._batch_size + row, sizes - 1)
-        if self._seed is not None:
-            keys = np.asarray(
-                [stream_key("within a bucket", self._seed, epoch, k) for k in range(len(self._sizes))], np.uint64
-            )
-            place = shuffled(place, sizes, keys[bucket])
-        found: NDArray[np.int64] = self._sorted[self._starts[bucket] + place]
-        return found
+        return bucket, number * self._batch_size
+
+    def _within(self, epoch: int, bucket: int) -> GroupOrder:
+        """Return the order of the samples of a bucket."""
+        if self._latest != epoch:
+            self._latest, self._orders = epoch, {}
+        if bucket not in self._orders:
+            key = stream_key("within a bucket", self._seed or 0, epoch, bucket)
+            self._orders[bucket] = GroupOrder(int(self._sizes[bucket]), key)
+        return self._orders[bucket]

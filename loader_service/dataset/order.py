@@ -38,31 +38,28 @@ _MIX_1, _MIX_2 = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 
 
 @dataclass(frozen=True)
-class ShuffledOrder:
-    """The order of one epoch: a bijection of 0 .. size - 1, for sizes up to 2^62.
-
-    >>> order = ShuffledOrder(5, seed=7, epoch=0)
-    >>> sorted(order.ids(np.arange(5)).tolist())
-    [0, 1, 2, 3, 4]
-    """
+class _Bijection:
+    """One of 0 .. size - 1, for sizes up to 2^62."""
 
     size: int
-    seed: int
-    epoch: int
 
     @cached_property
     def _digits(self) -> tuple[np.uint64, np.uint64]:
         low = max(2, math.isqrt(self.size))  # one digit value would leave only rotations
         return np.uint64(-(-self.size // low)), np.uint64(low)
 
-    @cached_property
-    def _keys(self) -> list[RoundKey]:
-        keys = (stream_key("order", self.seed, self.epoch, number) for number in range(ROUNDS))
-        return [_halves(np.asarray(key, np.uint64)) for key in keys]
+    @property
+    def _wide_keys(self) -> NDArray[np.uint64]:
+        """The key of each round."""
+        raise NotImplementedError
 
     @cached_property
     def _packed(self) -> Digits:
-        return np.array(self._keys)
+        return np.stack(_halves(self._wide_keys), axis=1)
+
+    @cached_property
+    def _keys(self) -> list[RoundKey]:
+        return [(first, second) for first, second in self._packed]
 
     def ids(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sample ids at `positions` (each in 0 .. size - 1), of the same shape."""
@@ -103,6 +100,34 @@ class ShuffledOrder:
             else:
                 high = _subtract(high, _scrambled(low, key), high_size)
         return high * self._digits[1] + low
+
+
+@dataclass(frozen=True)
+class ShuffledOrder(_Bijection):
+    """The order of one epoch.
+
+    >>> order = ShuffledOrder(5, seed=7, epoch=0)
+    >>> sorted(order.ids(np.arange(5)).tolist())
+    [0, 1, 2, 3, 4]
+    """
+
+    seed: int
+    epoch: int
+
+    @property
+    def _wide_keys(self) -> NDArray[np.uint64]:
+        return np.array([stream_key("order", self.seed, self.epoch, number) for number in range(ROUNDS)], np.uint64)
+
+
+@dataclass(frozen=True)
+class GroupOrder(_Bijection):
+    """The order of one group: that in which `shuffled` puts it."""
+
+    key: int
+
+    @property
+    def _wide_keys(self) -> NDArray[np.uint64]:
+        return mix(np.arange(ROUNDS, dtype=np.uint64), self.key)
 
 
 @cache

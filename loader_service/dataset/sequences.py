@@ -1,17 +1,23 @@
 """Rows of different lengths, where they are: on a stage, each with room for the longest; or in memory, end to end.
 
-Bytes go from view to view: for rows of some kilobytes, indexing arrays would take longer than copying does.
+sequences.c copies all rows of a batch in one call, where it was built. Elsewhere, bytes go from view to view: for rows
+of some kilobytes, indexing arrays would take longer than copying does.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from loader_service.dataset.kernels import ADDRESS, SIZE, function_of
+from loader_service.protocol.arena import address_of
+
+NOTHING = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,7 @@ class Sequences:
 
     def write(self, out: np.ndarray, starts: NDArray[np.int64]) -> None:
         """Copy row i to `out[starts[i] : starts[i] + lengths[i]]`; `out` is contiguous, and of the entries' dtype."""
-        source, target, entry = _bytes(self.entries), _bytes(out), self._entry_nbytes
-        first, last = self.starts * entry, (self.starts + self.lengths) * entry
-        at, end = starts * entry, (starts + self.lengths) * entry
-        for begin, stop, here, there in zip(first.tolist(), last.tolist(), at.tolist(), end.tolist(), strict=True):
-            target[here:there] = source[begin:stop]
+        self._copy(out, starts * self._entry_nbytes)
 
     def pad(self, out: np.ndarray, value: float) -> None:
         """Copy row i to the front of `out[i]`, with `value` behind it.
@@ -45,26 +47,58 @@ class Sequences:
         Args:
             out: Of shape (rows, as many entries as the longest has or more, *entry shape), contiguous.
         """
-        length = out.shape[1]
-        source, target, entry = _bytes(self.entries), _bytes(out), self._entry_nbytes
+        padded = out.shape[1] * self._entry_nbytes
         blank = _blank(math.prod(out.shape[1:]), value, out.dtype)
-        first, last = self.starts * entry, (self.starts + self.lengths) * entry
-        here, row = 0, length * entry
-        for begin, stop in zip(first.tolist(), last.tolist(), strict=True):
-            there, following = here + stop - begin, here + row
-            target[here:there] = source[begin:stop]
-            target[there:following] = blank[: following - there]
-            here = following
+        self._copy(out, np.arange(len(self), dtype=np.int64) * padded, padded, blank)
+
+    def _copy(
+        self, out: np.ndarray, places: NDArray[np.int64], padded: int = 0, blank: NDArray[np.uint8] = NOTHING
+    ) -> None:
+        """Copy row i to where byte `places[i]` of `out` is; behind it, as much of `blank` as makes it so long."""
+        entries, written = _bytes(self.entries), _bytes(out)
+        starts, nbytes = self.starts * self._entry_nbytes, self.lengths * self._entry_nbytes
+        copy = kernel()
+        if copy is None:
+            _copy_singly(entries.data, starts, starts + nbytes, written.data, places, padded, blank.data)
+            return
+        rows = address_of(entries), entries.size, address_of(starts), address_of(nbytes), len(self)
+        copied = copy(*rows, address_of(written), written.size, address_of(places), address_of(blank), padded)
+        if copied < len(self):
+            raise IndexError(f"row {copied}, of {self.lengths[copied]} entries, lies outside of those that there are")
 
     @property
     def _entry_nbytes(self) -> int:
         return self.entries.itemsize * math.prod(self.entries.shape[1:])
 
 
+def _copy_singly(
+    entries: memoryview,
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    out: memoryview,
+    places: NDArray[np.int64],
+    padded: int,
+    blank: memoryview,
+) -> None:
+    """Do the same, row by row."""
+    for start, stop, here in zip(starts.tolist(), stops.tolist(), places.tolist(), strict=True):
+        end = here + stop - start
+        out[here:end] = entries[start:stop]
+        if end < here + padded:
+            out[end : here + padded] = blank[: here + padded - end]
+
+
 @lru_cache(maxsize=8)
-def _blank(size: int, value: float, dtype: np.dtype[Any]) -> memoryview:
+def _blank(size: int, value: float, dtype: np.dtype[Any]) -> NDArray[np.uint8]:
     return _bytes(np.full(size, value, dtype))
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
+def _bytes(array: np.ndarray) -> NDArray[np.uint8]:
+    return array.reshape(-1).view(np.uint8)
+
+
+@cache
+def kernel() -> Any:
+    """Return the function of sequences.c; None, if it was not built."""
+    rows, out = (ADDRESS, SIZE, ADDRESS, ADDRESS, SIZE), (ADDRESS, SIZE, ADDRESS)
+    return function_of(__file__, "sequences", "copy_rows", *rows, *out, ADDRESS, SIZE, returns=SIZE)

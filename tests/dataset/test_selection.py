@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader_service import Dataset
-from loader_service.dataset.order import shuffled
+from loader_service.dataset.order import GroupOrder, shuffled
 from loader_service.dataset.plan import Plan
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.layout import IDS, IDS_SPEC
@@ -151,8 +151,9 @@ def test_places_are_shuffled_within_their_groups(groups):
     moved = shuffled(places, sizes, keys)
 
     ends = np.cumsum([size for size, _ in groups])
-    for (size, _), own in zip(groups, np.split(moved, ends[:-1]), strict=True):
+    for (size, key), own in zip(groups, np.split(moved, ends[:-1]), strict=True):
         assert sorted(own.tolist()) == list(range(size))
+        assert own.tolist() == GroupOrder(size, key).ids(np.arange(size)).tolist()
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
