@@ -131,7 +131,8 @@ class ChosenColumn(_Together):
     def _make(self, source: np.ndarray, places: NDArray[np.int64], turn: Turn, rows: np.ndarray) -> np.ndarray:
         first, *others = self.units
         assert isinstance(first, Geometry), "no other unit chooses"
-        values = first.choose(source, places, turn, rows if first.into_row else None)
+        out = rows if first.into_row else None
+        values = first.choose(source, places, turn, out, read_later=not others and out is not None)
         return self._changed(values, others, turn, rows)
 
 

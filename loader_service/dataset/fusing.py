@@ -131,16 +131,27 @@ class Run:
         return not self.group.follows and all(step.chooses for step in self.steps)
 
     def copy(
-        self, pictures: np.ndarray, ids: NDArray[np.int64], draws: Sequence[ColumnDraws], out: np.ndarray | None
+        self,
+        pictures: np.ndarray,
+        ids: NDArray[np.int64],
+        draws: Sequence[ColumnDraws],
+        out: np.ndarray | None,
+        *,
+        read_later: bool = False,
     ) -> np.ndarray:
-        """Return what is chosen of `pictures[ids]`; in `out`, where that is given, or in fresh memory."""
+        """Return what is chosen of `pictures[ids]`; in `out`, where that is given, or in fresh memory.
+
+        Args:
+            read_later: Not here: nothing else is done to it.
+        """
         height, width, channels = pictures.shape[1:]
         windows = Windows(len(ids), height, width)
         for step, drawn_numbers in zip(self.steps, draws, strict=True):
             windows.follow(step.moves_of_many(windows.height, windows.width, drawn_numbers))
-        made = np.empty((len(ids), windows.height, windows.width, channels), pictures.dtype) if out is None else out
-        windows.copy(pictures, ids, made, read_later=out is not None)
-        return made
+        if out is None:
+            out = np.empty((len(ids), windows.height, windows.width, channels), pictures.dtype)
+        windows.copy(pictures, ids, out, read_later=read_later)
+        return out
 
     def _drawn(self, picture: Picture, placement: Placement, out: np.ndarray | None) -> np.ndarray:
         """Draw one picture; of a file, only what the placement shows is decoded."""

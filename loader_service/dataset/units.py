@@ -164,9 +164,17 @@ class Geometry(Unit):
         """Show the parts."""
         return self.choose(values.copy() if out is values else values, np.arange(len(values)), turn, out)
 
-    def choose(self, pictures: np.ndarray, ids: NDArray[np.int64], turn: Turn, out: np.ndarray | None) -> np.ndarray:
-        """Show parts of `pictures[ids]`, wherever these lie."""
-        return self.run.copy(pictures, ids, [turn.draws[number] for number in self.numbers], out)
+    def choose(
+        self,
+        pictures: np.ndarray,
+        ids: NDArray[np.int64],
+        turn: Turn,
+        out: np.ndarray | None,
+        *,
+        read_later: bool = False,
+    ) -> np.ndarray:
+        """Show parts of `pictures[ids]`, wherever these lie; `read_later`, if no other unit follows."""
+        return self.run.copy(pictures, ids, [turn.draws[number] for number in self.numbers], out, read_later=read_later)
 
 
 def groups_of(steps: tuple[Transform, ...]) -> list[Group | None]:

@@ -48,7 +48,7 @@ class Windows:
         Args:
             pictures: Of shape (any number, height, width, channels), as they were before all moves.
             out: Of shape (count, height, width, channels), as they are after them.
-            read_later: Not by the next step, but when a trainer comes to this batch.
+            read_later: When a trainer comes to this batch, not before.
         """
         copy = kernel()
         if copy is None or not (pictures.flags.c_contiguous and out.flags.c_contiguous):
