@@ -88,7 +88,7 @@ class BucketOrder:
         self._sorted, self._sizes = index["sorted"], index["sizes"]
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._batch_size, self._seed = batch_size, seed
-        self._latest, self._orders = -1, dict[int, GroupOrder]()  # of the samples of each bucket, in that epoch
+        self._latest: tuple[int, dict[int, GroupOrder]] = (-1, {})  # an epoch, and the order of each bucket in it
         self._whole = self._sizes // batch_size  # batches of each bucket
         self._ends = np.cumsum(self._whole)
         rest = self._sizes % batch_size
@@ -132,9 +132,11 @@ class BucketOrder:
 
     def _within(self, epoch: int, bucket: int) -> GroupOrder:
         """Return the order of the samples of a bucket."""
-        if self._latest != epoch:
-            self._latest, self._orders = epoch, {}
-        if bucket not in self._orders:
+        latest = self._latest  # another thread may be in another epoch
+        if latest[0] != epoch:
+            self._latest = latest = (epoch, {})
+        orders = latest[1]
+        if bucket not in orders:
             key = stream_key("within a bucket", self._seed or 0, epoch, bucket)
-            self._orders[bucket] = GroupOrder(int(self._sizes[bucket]), key)
-        return self._orders[bucket]
+            orders[bucket] = GroupOrder(int(self._sizes[bucket]), key)
+        return orders[bucket]

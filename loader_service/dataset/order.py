@@ -281,6 +281,7 @@ class OrderCache:
         return block
 
     def _order(self, seed: int, epoch: int) -> ShuffledOrder:
-        if self._latest is None or self._latest.epoch != epoch:
-            self._latest = ShuffledOrder(self._size, seed, epoch)
-        return self._latest
+        latest = self._latest  # another thread may be in another epoch
+        if latest is None or latest.epoch != epoch:
+            self._latest = latest = ShuffledOrder(self._size, seed, epoch)
+        return latest

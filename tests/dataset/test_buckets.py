@@ -1,5 +1,8 @@
 """Batches of samples of about one length: the order, as a function."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +46,29 @@ def test_it_does_not_matter_which_positions_are_asked_for_together(lengths, boun
     some = data.draw(st.lists(st.integers(0, order.batches * size - 1), max_size=10))
 
     assert order.numbers(5, np.asarray(some, np.int64)).tolist() == whole[some].tolist()
+
+
+@pytest.fixture
+def restless():
+    """Threads take turns far more often than they do."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless")
+def test_threads_that_are_in_different_epochs_do_not_disturb_each_other():
+    buckets = Buckets(field="x", boundaries=(3, 6))
+    index = buckets.make_index(np.arange(300) % 10)
+    positions = np.arange(0, 280, 40)
+    expected = [BucketOrder(index, 8, 1, "keep").numbers(epoch, positions).tolist() for epoch in range(4)]
+    order = BucketOrder(index, 8, 1, "keep")
+
+    with ThreadPoolExecutor(4) as threads:
+        found = threads.map(lambda turn: order.numbers(turn % 4, positions).tolist(), range(8000))
+
+        assert all(numbers == expected[turn % 4] for turn, numbers in enumerate(found))
 
 
 def test_batches_and_what_is_in_them_are_shuffled_anew_each_epoch():
