@@ -88,7 +88,6 @@ class BucketOrder:
         self._sorted, self._sizes = index["sorted"], index["sizes"]
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._batch_size, self._seed = batch_size, seed
-        self._latest: tuple[int, dict[int, GroupOrder]] = (-1, {})  # an epoch, and the order of each bucket in it
         self._whole = self._sizes // batch_size  # batches of each bucket
         self._ends = np.cumsum(self._whole)
         rest = self._sizes % batch_size
@@ -111,7 +110,8 @@ class BucketOrder:
         if self._seed is not None:
             for number in np.unique(buckets).tolist():
                 of_bucket = bucket == number
-                place[of_bucket] = self._within(epoch, number).ids(place[of_bucket])
+                key = stream_key("within a bucket", self._seed, epoch, number)
+                place[of_bucket] = GroupOrder(int(self._sizes[number]), key).ids(place[of_bucket])
         found: NDArray[np.int64] = self._sorted[self._starts[bucket] + place]
         return found
 
@@ -129,14 +129,3 @@ class BucketOrder:
             last = self._short[np.minimum(batches[~is_whole] - whole, len(self._short) - 1)]
             bucket[~is_whole], number[~is_whole] = last, self._whole[last]
         return bucket, number * self._batch_size
-
-    def _within(self, epoch: int, bucket: int) -> GroupOrder:
-        """Return the order of the samples of a bucket."""
-        latest = self._latest  # another thread may be in another epoch
-        if latest[0] != epoch:
-            self._latest = latest = (epoch, {})
-        orders = latest[1]
-        if bucket not in orders:
-            key = stream_key("within a bucket", self._seed or 0, epoch, bucket)
-            orders[bucket] = GroupOrder(int(self._sizes[bucket]), key)
-        return orders[bucket]

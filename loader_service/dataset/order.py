@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,13 +53,9 @@ class _Bijection:
         """The key of each round."""
         raise NotImplementedError
 
-    @cached_property
-    def _packed(self) -> Digits:
-        return np.stack(_halves(self._wide_keys), axis=1)
-
-    @cached_property
+    @property
     def _keys(self) -> list[RoundKey]:
-        return [(first, second) for first, second in self._packed]
+        return [(first, second) for first, second in _packed_keys(self)]
 
     def ids(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sample ids at `positions` (each in 0 .. size - 1), of the same shape."""
@@ -69,7 +65,7 @@ class _Bijection:
         positions = np.ascontiguousarray(positions, np.int64)
         found = np.empty_like(positions)
         high, low = (int(digit) for digit in self._digits)
-        keys = address_of(self._packed)
+        keys = address_of(_packed_keys(self))
         walk(address_of(positions), positions.size, self.size, high, low, keys, address_of(found))
         return found
 
@@ -100,6 +96,12 @@ class _Bijection:
             else:
                 high = _subtract(high, _scrambled(low, key), high_size)
         return high * self._digits[1] + low
+
+
+@lru_cache(maxsize=256)
+def _packed_keys(order: _Bijection) -> Digits:
+    """Return the keys of all rounds: to find them takes as long as to permute a block."""
+    return np.stack(_halves(order._wide_keys), axis=1)
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,6 @@ class OrderCache:
         """
         self._size, self._seed, self._select, self._numbers = size, seed, select, numbers
         self._blocks: dict[tuple[int, int], NDArray[np.int64]] = {}
-        self._latest: ShuffledOrder | None = None  # its keys take longer to find than a block takes to be permuted
 
     def ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return the sample ids at positions start .. stop - 1 of an epoch."""
@@ -272,16 +273,10 @@ class OrderCache:
             if self._numbers is not None:
                 block = self._numbers(epoch, block)
             elif self._seed is not None:
-                block = self._order(self._seed, epoch).ids(block)
+                block = ShuffledOrder(self._size, self._seed, epoch).ids(block)
             if self._select is not None:
                 block = self._select(block, np.full_like(block, epoch))
             while len(self._blocks) >= 8:
                 del self._blocks[next(iter(self._blocks))]
             self._blocks[epoch, number] = block
         return block
-
-    def _order(self, seed: int, epoch: int) -> ShuffledOrder:
-        latest = self._latest  # another thread may be in another epoch
-        if latest is None or latest.epoch != epoch:
-            self._latest = latest = ShuffledOrder(self._size, seed, epoch)
-        return latest

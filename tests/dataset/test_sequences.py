@@ -24,10 +24,10 @@ def some_rows(draw):
     return Sequences(entries, starts, lengths)
 
 
-def with_and_without(monkeypatch, do):
+def with_and_without(do):
     """Return what is written by the kernel, and without it."""
     written = do()
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sequences, "kernel", lambda: None)
         return written, do()
 
@@ -43,8 +43,7 @@ def test_rows_are_padded_alike(rows, more, value):
         rows.pad(out, value)
         return out
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        one, other = with_and_without(monkeypatch, pad)
+    one, other = with_and_without(pad)
     assert np.array_equal(one, other)
     for row, start, length in zip(one, rows.starts, rows.lengths, strict=True):
         assert np.array_equal(row[:length], rows.entries[start : start + length])
@@ -61,8 +60,7 @@ def test_rows_are_written_one_after_the_other_alike(rows):
         rows.write(out, ends - rows.lengths)
         return out
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        one, other = with_and_without(monkeypatch, write)
+    one, other = with_and_without(write)
     assert np.array_equal(one, other)
     for start, length, end in zip(rows.starts, rows.lengths, ends, strict=True):
         assert np.array_equal(one[end - length : end], rows.entries[start : start + length])

@@ -204,7 +204,8 @@ static inline size_t take_lines(Parts *parts, const unsigned char **from) {
  * processor foresees, and waiting for memory would take a third of the time.
  */
 void copy_windows(const unsigned char *pictures, size_t height, size_t width, size_t pixel, const int64_t *ids,
-                  const Window *windows, size_t count, size_t part_height, size_t part_width, unsigned char *out, int past_caches) {
+                  const Window *windows, size_t count, size_t part_height, size_t part_width, unsigned char *out,
+                  int past_caches) {
     if (!part_height || !part_width || !pixel)
         return;
     const size_t line = part_width * pixel;
@@ -226,6 +227,7 @@ void copy_windows(const unsigned char *pictures, size_t height, size_t width, si
             copy(from, out, nbytes, &order);
     }
 #ifdef HAS_SHUFFLES
-    _mm_sfence(); /* whoever is told of it now finds it there */
+    if (order.streams)
+        _mm_sfence(); /* whoever is told of it now finds it there */
 #endif
 }
