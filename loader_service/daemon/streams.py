@@ -21,12 +21,13 @@ streams together are no more than the slots, so one that holds on to all that it
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from loader_service.protocol.errors import ProtocolError
-from loader_service.protocol.messages import Failed
+from loader_service.protocol.messages import MOST_BATCHES, Failed
 from loader_service.protocol.prefetch import VIEWS
 
 StreamId = tuple[bytes, int]  # the client's identity, and its own number for the stream
@@ -40,16 +41,14 @@ class SlotState(Enum):
     FREE, FILLING, READY, VOID = "free", "filling", "ready", "void"
 
 
-@dataclass(frozen=True)
-class Fill:
+class Fill(NamedTuple):
     """Instruction: have batch `n` made in this slot."""
 
     slot: int
     n: int
 
 
-@dataclass(frozen=True)
-class Lend:
+class Lend(NamedTuple):
     """Instruction: tell the stream that batch `n` is in this slot, which is its until it returns it."""
 
     stream: StreamId
@@ -57,8 +56,7 @@ class Lend:
     n: int
 
 
-@dataclass(frozen=True)
-class Fail:
+class Fail(NamedTuple):
     """Instruction: tell the stream that batch `n` cannot be made."""
 
     stream: StreamId
@@ -99,7 +97,7 @@ class _Reader:
     waits_for: set[int] = field(default_factory=set)
     asked: deque[int] = field(default_factory=deque)  # in this order; from the first one on that it waits for
     patient: bool = True  # until one cannot be made: what it wants first is not known from then on
-    lent: Counter[int] = field(default_factory=Counter)  # slot -> how many times
+    lent: dict[int, int] = field(default_factory=dict)  # slot -> how many times; not a Counter, which is slow at it
 
     def has_had(self, n: int) -> bool:
         """Whether a batch was lent to it."""
@@ -165,8 +163,7 @@ class Shelf:
             return []
         for n in reader.waits_for:
             self._waiters[n].pop(stream)
-        for slot in reader.lent.elements():
-            self._unlend(self._slots[slot])
+        self._take_back(reader, reader.lent.copy())
         return self._claim()
 
     def request(self, stream: StreamId, numbers: Iterable[int]) -> list[Instruction]:
@@ -177,7 +174,7 @@ class Shelf:
         """
         reader = self._reader(stream)
         numbers = list(numbers)
-        holds = reader.lent.total() + len(reader.waits_for.union(numbers))
+        holds = sum(reader.lent.values()) + len(reader.waits_for.union(numbers))
         if holds > reader.share.slots:
             raise ProtocolError(f"a stream that may have {reader.share.slots} batches would have {holds} of them")
         told: list[Instruction] = []
@@ -203,17 +200,14 @@ class Shelf:
         """
         reader = self._reader(stream)
         kept = Counter(keeps)
-        if not kept <= reader.lent:
-            wrong = sorted((kept - reader.lent).keys())
+        if wrong := _not_lent(reader, kept):
             raise ProtocolError(f"slots {wrong[:TOLD]} are kept by a stream that they are not lent to")
         for n in reader.waits_for:
             self._waiters[n].pop(stream)
         reader.waits_for.clear()
         reader.asked.clear()
         reader.patient = True
-        for slot in (reader.lent - kept).elements():
-            self._unlend(self._slots[slot])
-        reader.lent = kept
+        self._take_back(reader, Counter(reader.lent) - kept)
         reader.first = None
         return self._claim()
 
@@ -225,12 +219,9 @@ class Shelf:
         """
         reader = self._reader(stream)
         given = Counter(slots)
-        if not given <= reader.lent:
-            wrong = sorted((given - reader.lent).keys())
+        if wrong := _not_lent(reader, given):
             raise ProtocolError(f"slots {wrong[:TOLD]} were returned by a stream that they are not lent to")
-        for slot in given.elements():
-            self._unlend(self._slots[slot])
-        reader.lent -= given
+        self._take_back(reader, given)
         return self._claim()
 
     def gets_on(self, stream: StreamId) -> bool:
@@ -314,7 +305,7 @@ class Shelf:
     def reader_counts(self, stream: StreamId) -> dict[str, int]:
         """Return how many batches a stream waits for, and how many slots it holds."""
         reader = self._reader(stream)
-        return {"waits_for": len(reader.waits_for), "holds": reader.lent.total()}
+        return {"waits_for": len(reader.waits_for), "holds": sum(reader.lent.values())}
 
     # -- within ----------------------------------------------------------------------------------------------
 
@@ -326,11 +317,20 @@ class Shelf:
     def _lend(self, slot: _Slot, stream: StreamId) -> Lend:
         slot.loans += 1
         self._unread.pop(slot.n, None)
-        self._readers[stream].lent[slot.number] += 1
+        lent = self._readers[stream].lent
+        lent[slot.number] = lent.get(slot.number, 0) + 1
         return Lend(stream, slot.number, slot.n)
 
-    def _unlend(self, slot: _Slot) -> None:
-        slot.loans -= 1
+    def _take_back(self, reader: _Reader, given: Mapping[int, int]) -> None:
+        """A reader lets go of slots, each so many times; all are lent to it."""
+        for number, times in given.items():
+            left = reader.lent.pop(number) - times
+            if left:
+                reader.lent[number] = left
+            self._unlend(self._slots[number], times)
+
+    def _unlend(self, slot: _Slot, times: int) -> None:
+        slot.loans -= times
         if not slot.loans:
             self._unread[slot.n] = slot
 
@@ -365,9 +365,14 @@ class Shelf:
             return self._free.popleft()
         if not self._unread:
             return None
-        fronts = [reader.front for reader in self._readers.values()]
+        hindmost = min((reader.front for reader in self._readers.values()), default=MOST_BATCHES)
         unread = self._unread if self._come_round else reversed(self._unread)
-        behind = (n for n in unread if all(n <= front for front in fronts))
+        behind = (n for n in unread if n <= hindmost)
         slot = self._unread.pop(next(behind, next(iter(self._unread))))
         del self._by_n[slot.n]
         return slot
+
+
+def _not_lent(reader: _Reader, slots: Mapping[int, int]) -> list[int]:
+    """Return those of some slots, each named so many times, that are not lent to a reader so often."""
+    return sorted(number for number, times in slots.items() if times > reader.lent.get(number, 0))

@@ -14,7 +14,7 @@ part of the piece that has all the rows, and a piece of its own from when they a
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -50,7 +50,7 @@ class Piece:
     job: Job
     start: int
     stop: int
-    raised: Counter[int | None] = field(default_factory=Counter)  # sample -> times that it ended its making
+    raised: dict[int | None, int] = field(default_factory=dict)  # sample -> times that it ended its making
     deaths: int = 0  # workers that died at it, while it was all that they had, and one row long
     losses: int = 0  # those, and the ones that died before
     suspect: bool = False  # its worker died: it must run alone

@@ -199,7 +199,7 @@ class Scheduler:
         for untouched in reversed(pieces[piece + 1 :]):
             ended += self._requeue(untouched)
         who = None if sample is None else sample.id
-        culprit.raised[who] += 1
+        culprit.raised[who] = culprit.raised.get(who, 0) + 1
         self.redone += culprit.rows
         if culprit.raised[who] < ATTEMPTS and not culprit.blame and not self._is_pinned(culprit.job):
             ended += self._requeue(culprit)
