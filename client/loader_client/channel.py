@@ -58,7 +58,7 @@ T = TypeVar("T")
 log = logging.getLogger("loader_client")
 
 SAFETY_POLL = 0.1  # seconds: ZeroMQ's descriptor is edge-triggered, and a wake-up may get lost
-SLEEPY = 0.02  # seconds from an array's death to its slot's return, while nobody waits for a batch
+SLEEPY = 0.1  # seconds from an array's death to its slot's return, while nobody waits for a batch
 PATIENCE = 1800.0  # seconds that one batch may take: some deadlines of the tasks that make it
 RETRY = 0.05  # seconds between attempts at reaching a daemon that died
 

@@ -9,10 +9,11 @@ from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from loader_client.bundled_supply import open_supply
 from loader_client.channel import Channel
 from loader_client.private import PrivateDaemon
 from loader_client.stream import Stream
-from loader_client.supply import InlineSupply, SharedSupply, Supply
+from loader_client.supply import InlineSupply, Supply
 from loader_service.protocol.address import Address
 from loader_service.protocol.errors import DatasetError, DatasetWarning, NoDaemon, StreamClosed
 from loader_service.protocol.messages import MOST_BATCHES, MOST_PREFETCH, MOST_WORKERS
@@ -120,7 +121,8 @@ class Loader:
         """Open a stream over a dataset, or over the one that the daemon's config serves under that name.
 
         Args:
-            prefetch: Batches that are asked for ahead; where None, 8, or as many as lie in 128 MiB, up to 64.
+            prefetch: Batches that are asked for ahead; where None, 8, or as many as lie in 128 MiB, up to 64. Small
+                ones of arrays come in bundles, of which 8 are asked for at the least.
             shard: (rank, count), where `count` trainers work on one model: the stream hands out an equal part of the
                 rows of every batch. All shards have the same number of steps.
             start: The first batch, counted from 0 over all epochs; "latest" joins the foremost stream of the same
@@ -148,7 +150,7 @@ class Loader:
                 raise DatasetError(f"{dataset!r}: names are served by a daemon; workers=0 needs the Dataset itself")
             supply: Supply = InlineSupply(dataset, part)
         else:
-            supply = SharedSupply(self._channel, dataset, prefetch or 0, part)
+            supply = open_supply(self._channel, dataset, prefetch or 0, part)
         for told in supply.doubts:
             warnings.warn(told, DatasetWarning, stacklevel=2)
         stream = Stream(supply)

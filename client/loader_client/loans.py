@@ -60,11 +60,11 @@ class Loans:
         return copies
 
     def stack(self, several: list[Arrived]) -> dict[str, np.ndarray]:
-        """Return copies of the fields of several slots, one after the other; they come back at once."""
+        """Return copies of the fields of several slots, one after the other; these come back, and nobody is nudged."""
         slots = [arrived.slot for arrived in several]
         copies = self._slots.stack(slots, several[0].rows)
-        for slot in slots:
-            self.decline(slot)
+        self._held += slots
+        self._returned += slots
         return copies
 
     def decline(self, slot: int) -> None:

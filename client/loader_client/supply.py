@@ -47,9 +47,12 @@ class Supply(Protocol):
 
     info: DatasetInfo
     shard: Shard
-    ledger: Ledger  # samples that are replaced
     doubts: list[str]  # what seems wrong with the user's code, in sentences
     latest: int  # the batch to join the foremost stream of the same dataset at
+
+    @property
+    def ledger(self) -> Ledger:
+        """Samples that are replaced."""
 
     def refuse_fork(self) -> None:
         """Raise in a forked child of the process that opened the stream."""
@@ -67,14 +70,19 @@ class Supply(Protocol):
         """Ask for nothing any more; arrays that are alive stay as they are."""
 
 
+class BundleFailed(Exception):
+    """A bundle cannot be made: which of its batches is to blame, and why, is known when they come one by one."""
+
+
 class SharedSupply:
     """Batches out of a daemon's slots."""
 
-    def __init__(self, channel: Channel, dataset: Any, prefetch: int, shard: Shard) -> None:
+    def __init__(self, channel: Channel, dataset: Any, prefetch: int, shard: Shard, *, bundles: bool = False) -> None:
         """Open a stream.
 
         Args:
             prefetch: Batches to ask for ahead; 0 leaves it to the daemon, which knows how large they are.
+            bundles: Whether small batches may come in bundles. `info` says whether they do: each is one batch here.
         Raises:
             DatasetError: If the dataset cannot be opened; the worker's own words.
             NotEnoughMemory: If two slots do not fit.
@@ -83,6 +91,7 @@ class SharedSupply:
         self._prefetch = prefetch
         self._window = Window(prefetch)
         self._dataset = dataset
+        self._asks_for_bundles = bundles
         self.shard = shard
         self.ledger = Ledger()
         self._loans: Loans | None = None  # of the last opening
@@ -105,8 +114,8 @@ class SharedSupply:
                 raise
         assert self._opened is not None, "waited for"
         self.info: DatasetInfo = self._opened.info
-        self.doubts = self._opened.doubts
-        self.latest = self._opened.latest
+        self.doubts: list[str] = self._opened.doubts
+        self.latest: int = self._opened.latest
 
     def refuse_fork(self) -> None:
         """Raise in a forked child: its sockets are its parent's."""
@@ -117,6 +126,7 @@ class SharedSupply:
 
         Raises:
             SampleError, SpecMismatch: If a sample of it cannot be made.
+            BundleFailed: If a sample of a bundle cannot be made.
             DaemonStopped: If the daemon was stopped.
             DaemonLost: If it died, and did not come back in time.
         """
@@ -135,6 +145,7 @@ class SharedSupply:
             several = self._good(self._window.take_several(most))
             self._taken += len(several)
             bundle = Bundle.of(n, self._lent.stack(several))
+            self.flush()  # now, not by the sleepy thread, which would keep the trainer's from the interpreter
             self._torn = False
             return bundle
 
@@ -176,7 +187,7 @@ class SharedSupply:
             self._failure = error
             return
         declared = self._dataset if isinstance(self._dataset, str) else self._dataset.to_dict()
-        self._channel.send(OpenStream(self._number, declared, self._prefetch, self.shard))
+        self._channel.send(OpenStream(self._number, declared, self._prefetch, self.shard, self._asks_for_bundles))
 
     def receive(self, message: Any) -> None:
         """Take a message in."""
@@ -271,7 +282,7 @@ class SharedSupply:
         """Return what was taken; raise it, if it is an error."""
         if isinstance(taken, Failed):
             self._torn = False
-            raise error_of(taken)
+            raise BundleFailed if self.info.bundle > 1 else error_of(taken)
         return taken
 
     def _wait(self, n: int) -> float:

@@ -21,7 +21,7 @@ from loader_service.protocol.arena import create_arena
 from loader_service.protocol.errors import NotEnoughMemory
 from loader_service.protocol.layout import Layout
 from loader_service.protocol.messages import DatasetOpened
-from loader_service.protocol.prefetch import LEAST_AHEAD, slots_of, suggested_prefetch
+from loader_service.protocol.prefetch import LEAST_AHEAD, prefetch_of, slots_of
 from loader_service.protocol.shard import layout_of
 
 log = logging.getLogger(__name__)
@@ -78,15 +78,15 @@ class Arenas:
         Raises:
             LoaderError: If the dataset cannot be cut into such shards, or memory is short.
         """
-        wanted = (opened.info.key, opening.shard)
-        readers = (served for served in self if (served.info.key, served.shard) == wanted)
+        wanted = opened.info.key, opening.shard, opened.info.bundle
+        readers = (served for served in self if (served.info.key, served.shard, served.info.bundle) == wanted)
         known = None if opened.info.live else next(readers, None)
         if known is not None and (timer := self._closing.pop(known.number, None)) is not None:
             timer.cancel()
         try:
             opening.shard.check(opened.info)
             layout = layout_of(opened.info, opening.shard)
-            prefetch = opening.prefetch or suggested_prefetch(layout.slot_nbytes, opened.info.batches_per_epoch)
+            prefetch = prefetch_of(opening.prefetch, layout.slot_nbytes, opened.info)
             try:
                 served = known or self._make(opening, opened, layout, slots_of(prefetch))
             except NotEnoughMemory:

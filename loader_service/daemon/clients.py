@@ -327,12 +327,13 @@ class Clients:
             for table in tables:
                 self._tables.fd(table)  # raises if it was not handed over
             number = self._next_dataset
-            self._workers.open(number, declaration, message.shard)
+            self._workers.open(number, declaration, message.shard, message.bundles)
         except LoaderError as error:
             self._send(identity, StreamFailed(message.stream, failed(error)))
             return
         self._next_dataset += 1
-        self._waiting[number] = WaitingStream(stream, declaration, message.prefetch, message.shard)
+        asked = declaration, message.prefetch, message.shard, message.bundles
+        self._waiting[number] = WaitingStream(stream, *asked)
         client.tables -= tables
 
     def _named_dataset(self, name: str) -> dict[str, Any]:

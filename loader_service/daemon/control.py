@@ -31,19 +31,21 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
     datasets = []
     for served in daemon.clients.arenas:
         info, shelf = served.info, served.shelf
+        bundle = info.bundle
         datasets.append(
             {
                 "key": info.key,
                 "source": served.declaration["source"]["kind"],
                 "samples": info.samples,
-                "batch_size": info.batch_size,
+                "batch_size": info.batch_size // bundle,
+                "batches_a_slot": bundle,
                 "shard": {"rank": served.shard.rank, "count": served.shard.count},
                 "slots": {"count": served.slots, "nbytes": served.layout.slot_nbytes, **shelf.counts()},
-                "batches_made": shelf.made,
-                "batches_shared": shelf.shared,
+                "batches_made": shelf.made * bundle,
+                "batches_shared": shelf.shared * bundle,
                 "replaced_count": len(served.ledger),
                 "replaced": _latest(served.ledger),
-                "batches_made_again": shelf.made_again,
+                "batches_made_again": shelf.made_again * bundle,
             }
         )
         streams += [

@@ -23,6 +23,7 @@ class WaitingStream:
     declaration: dict[str, Any]
     prefetch: int  # 0: as many as seem right
     shard: Shard
+    bundles: bool  # whether small batches may come in bundles
 
 
 @dataclass(eq=False)

@@ -40,6 +40,7 @@ class Opening:
     dataset: int
     declaration: dict[str, Any]
     shard: Shard
+    bundles: bool = False
     worker: int | None = None
     ends: list[str] = field(default_factory=list)
     blame: str = ""
@@ -53,9 +54,9 @@ class Openings:
     def __init__(self) -> None:
         self._openings: dict[int, Opening] = {}
 
-    def add(self, dataset: int, declaration: dict[str, Any], shard: Shard) -> None:
+    def add(self, dataset: int, declaration: dict[str, Any], shard: Shard, bundles: bool = False) -> None:
         """This dataset is to be opened."""
-        self._openings[dataset] = Opening(dataset, declaration, shard)
+        self._openings[dataset] = Opening(dataset, declaration, shard, bundles)
 
     def forget(self, dataset: int) -> bool:
         """Nobody waits for it any more. Return whether somebody did."""

@@ -37,6 +37,7 @@ from loader_service.protocol.messages import (
     Failed,
     Leave,
     OpenDataset,
+    OpenStream,
     ReplaceSamples,
     RowsBegun,
     RowsFailed,
@@ -47,7 +48,7 @@ from loader_service.protocol.messages import (
     WorkerJoined,
 )
 from loader_service.protocol.shard import Shard
-from loader_service.protocol.tables import TableStore, tables_in
+from loader_service.protocol.tables import TableRef, TableStore, tables_in
 
 log = logging.getLogger(__name__)
 
@@ -157,18 +158,19 @@ class Workers:
 
     # -- datasets --------------------------------------------------------------------------------------------
 
-    def open(self, dataset: int, declaration: dict[str, Any], shard: Shard) -> None:
+    def open(self, dataset: int, declaration: dict[str, Any], shard: Shard, bundles: bool) -> None:
         """Have a worker open a dataset; the listener is told what it is, or why it is none.
 
         Raises:
             ProtocolError: If the declaration is too large to travel.
         """
-        if len(encode(OpenDataset(dataset, declaration, {}, shard, ""))) > MAX_NBYTES - ROOM_FOR_INDEX:
+        came = OpenStream(0, declaration, 0, shard)  # no larger than the message that it came in
+        if len(encode(came)) > MAX_NBYTES - ROOM_FOR_INDEX:
             raise ProtocolError(
                 f"a dataset may be declared in {MAX_NBYTES - ROOM_FOR_INDEX:,} bytes: "
                 "pass long lists of ids or labels as NumPy arrays."
             )
-        self._openings.add(dataset, declaration, shard)
+        self._openings.add(dataset, declaration, shard, bundles)
         self._open_waiting()
 
     def serve(self, served: Served) -> None:
@@ -314,8 +316,11 @@ class Workers:
         if served.number not in worker.datasets:
             self._hand_tables(worker, served.tables)
             worker.datasets.add(served.number)
-            index, key, replaced = served.opened.index, served.info.key, served.ledger.ids
-            self._send(number, OpenDataset(served.number, served.declaration, index, served.shard, key, replaced))
+            known, bundles = (
+                (served.opened.index, served.shard, served.info.key, served.ledger.ids),
+                served.info.bundle > 1,
+            )
+            self._send(number, OpenDataset(served.number, served.declaration, *known, bundles=bundles))
         if served.number not in worker.arenas:
             worker.arenas.add(served.number)
             self._door.hand(worker.peer, ShareArena(served.number, served.mapped_nbytes), served.arena)
@@ -336,8 +341,9 @@ class Workers:
                 self._hand_tables(worker, set(tables_in(opening.declaration)))
                 worker.datasets.add(opening.dataset)
                 self.scheduler.worker_opens(number)
-                declaration, shard, blame = opening.declaration, opening.shard, opening.blame
-                self._send(number, OpenDataset(opening.dataset, declaration, {}, shard, "", blame=blame))
+                blame, bundles = opening.blame, opening.bundles
+                how = opening.declaration, dict[str, TableRef](), opening.shard, ""
+                self._send(number, OpenDataset(opening.dataset, *how, blame=blame, bundles=bundles))
 
     def _conclude(self, opened: DatasetOpened) -> None:
         """A dataset is what this says."""

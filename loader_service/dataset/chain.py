@@ -30,6 +30,7 @@ from loader_service.dataset.purity import states
 from loader_service.dataset.row_wise import Columns, RowWise, Samples
 from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
+from loader_service.dataset.sources.pack import PackReader
 from loader_service.dataset.sources.python import PythonReader
 from loader_service.dataset.sources.source import Reader
 from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
@@ -129,6 +130,12 @@ class Chain:
     def source_spec(self) -> Spec:
         """What a sample is before all transforms."""
         return self._source_spec
+
+    @property
+    def copies(self) -> bool:
+        """Whether all that is done to rows is to copy them out of arrays in memory, some changed on the way."""
+        in_arrays = isinstance(self._reader, ArraysReader | PackReader)
+        return in_arrays and all(column.together for column in self._columns) and len(self._columns) == len(self.spec)
 
     def first_sample(self) -> Mapping[str, Any]:
         """Return the first sample after all transforms."""

@@ -14,7 +14,7 @@ from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.plan import Plan
 from loader_service.dataset.shown import written
 from loader_service.dataset.whole import AnyPlan
-from loader_service.protocol.prefetch import slots_of, suggested_prefetch
+from loader_service.protocol.prefetch import prefetch_of, slots_of
 from loader_service.protocol.shard import WHOLE, layout_of
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 
@@ -45,7 +45,7 @@ def explain(plan: AnyPlan) -> dict[str, Any]:
             "whole": info.whole,
         },
         "row": _plain(info.spec),
-        **_sizes(info),
+        **_sizes(info, plan.bundled_info if isinstance(plan, Plan) else info),
         "pure": _purity(plan),
         "bad_samples": {
             "policy": "replace" if info.most_replaced else "raise",
@@ -105,18 +105,23 @@ def _order(declaration: Declaration, info: DatasetInfo) -> dict[str, Any]:
     }
 
 
-def _sizes(info: DatasetInfo) -> dict[str, dict[str, int]]:
-    layout = layout_of(info, WHOLE)
-    prefetch = suggested_prefetch(layout.slot_nbytes, info.batches_per_epoch)
+def _sizes(info: DatasetInfo, in_slots: DatasetInfo) -> dict[str, dict[str, int]]:
+    layout, of_slots = layout_of(info, WHOLE), layout_of(in_slots, WHOLE)
+    prefetch = prefetch_of(0, of_slots.slot_nbytes, in_slots)
     slots = slots_of(prefetch)
     return {
         "bytes": {
             "sample": sum(field.nbytes for field in info.spec.values()),
             "batch": sum(place.nbytes for place in layout.arrays.values()),
             "stage": sum(place.nbytes for place in layout.stage.values()),
-            "slot": layout.slot_nbytes,
+            "slot": of_slots.slot_nbytes,
         },
-        "memory": {"prefetch": prefetch, "slots": slots, "nbytes": slots * layout.slot_nbytes},
+        "memory": {
+            "prefetch": prefetch * in_slots.bundle,
+            "slots": slots,
+            "batches_a_slot": in_slots.bundle,
+            "nbytes": slots * of_slots.slot_nbytes,
+        },
     }
 
 

@@ -164,8 +164,9 @@ def _remainder(batch: Mapping[str, Any]) -> str:
 
 def _memory(told: Mapping[str, Any]) -> Iterator[str]:
     memory = told["memory"]
+    bundles = f" of {memory['batches_a_slot']} batches each" if memory["batches_a_slot"] > 1 else ""
     yield (
-        f"{memory['slots']} slots, {size(memory['nbytes'])} of shared memory, for a stream that asks "
+        f"{memory['slots']} slots{bundles}, {size(memory['nbytes'])} of shared memory, for a stream that asks "
         f"{memory['prefetch']} batches ahead"
     )
     yield "less, where the daemon's `memory` has no room for as many; further streams of the same key share"

@@ -37,6 +37,7 @@ from loader_service.dataset.selection.runs import Skip
 from loader_service.dataset.sources.joined import JoinedReader, Leaf
 from loader_service.dataset.sources.source import Index, Reader, ReadTable, as_sub_index, sub_index
 from loader_service.dataset.transforms.map import UserFunction, globals_kept
+from loader_service.protocol.bundles import bundled
 from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, IDS_SPEC, arrays_of, lengths_of
 from loader_service.protocol.ledger import ATTEMPTS, Ledger, error_about
@@ -113,6 +114,17 @@ class Plan:
             parts=self.parts,
             class_counts=self._count_classes(),
         )
+
+    @cached_property
+    def bundled_info(self) -> DatasetInfo:
+        """What daemon and workers take it for: small batches come in bundles, where rows are copied out of arrays."""
+        copies = isinstance(self._rows, Chain) and self._rows.copies and self.declaration.bucket_by_length is None
+        return bundled(self.info) if copies else self.info
+
+    def bundle(self) -> None:
+        """Take each bundle of batches for a batch from here on."""
+        info = self.info = self.bundled_info
+        self.batch_size, self.batches_per_epoch, self.short = info.batch_size, info.batches_per_epoch, info.short
 
     @property
     def ledger(self) -> Ledger:

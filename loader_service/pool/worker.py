@@ -21,6 +21,7 @@ import zmq
 
 from loader_service import __version__
 from loader_service.dataset.declaration import Declaration
+from loader_service.dataset.plan import Plan
 from loader_service.dataset.user_code import explained
 from loader_service.dataset.whole import AnyPlan, WholePlan, open_plan
 from loader_service.machine import available_memory
@@ -50,7 +51,7 @@ from loader_service.protocol.messages import (
     ShareTable,
     WorkerJoined,
 )
-from loader_service.protocol.shard import Shard, layout_of
+from loader_service.protocol.shard import WHOLE, Shard, layout_of
 from loader_service.protocol.tables import TableStore, tables_in
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # prctl(2)
@@ -193,6 +194,8 @@ class Worker:
                     "the code that the dataset names was changed while it was being read: a new worker would make "
                     f"other batches (key {message.key!r}, now {plan.key!r}). Open a new stream."
                 )
+            if message.bundles and message.shard == WHOLE and isinstance(plan, Plan):
+                plan.bundle()
             layout = layout_of(plan.info, message.shard)
         except Exception as error:
             for table in tables:

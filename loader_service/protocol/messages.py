@@ -122,6 +122,7 @@ class OpenStream:
     dataset: Plain | Name
     prefetch: Annotated[int, Field(ge=0, le=MOST_PREFETCH)]  # 0: as many as the daemon thinks right
     shard: Shard  # rows of every batch that the stream is about
+    bundles: bool = False  # whether small batches may come in bundles: to the stream, each is one batch
 
 
 @message("request_batches")
@@ -254,6 +255,7 @@ class OpenDataset:
     key: str  # that the dataset had when its index was made; empty until then
     replaced: list[Number] = Field(default_factory=list)  # with an index: the samples that are, so far
     blame: Text = ""  # without: what is said of its first sample, which is not to be touched
+    bundles: bool = False  # whether small batches are to be made in bundles
 
 
 @message("replace_samples")

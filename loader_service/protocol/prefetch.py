@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from loader_service.protocol.spec import DatasetInfo
+
 LEAST_AHEAD, MOST_AHEAD = 8, 64  # batches that a stream asks for ahead, unless it says how many
 AHEAD_NBYTES = 128 * 2**20  # that they may take, if they are more than the least
 VIEWS = 6  # batches that one stream may keep as views; TensorFlow and Keras hold up to five
@@ -19,6 +21,20 @@ def suggested_prefetch(slot_nbytes: int, batches_per_epoch: int) -> int:
     """
     affordable = min(MOST_AHEAD, AHEAD_NBYTES // slot_nbytes, batches_per_epoch)
     return max(LEAST_AHEAD, affordable)
+
+
+def prefetch_of(wanted: int, slot_nbytes: int, info: DatasetInfo) -> int:
+    """Return how many batches, or bundles of them, a stream asks for ahead that would like so many batches.
+
+    Of bundles no fewer than the least: they are small, and each worker has some at hand.
+
+    Args:
+        wanted: Batches; 0 for as many as seem right.
+        info: Of the batches, or of bundles.
+    """
+    if info.bundle > 1:
+        return max(LEAST_AHEAD, -(-(wanted or MOST_AHEAD) // info.bundle))
+    return wanted or suggested_prefetch(slot_nbytes, info.batches_per_epoch)
 
 
 def slots_of(prefetch: int) -> int:

@@ -126,6 +126,7 @@ class DatasetInfo:
     most_replaced: Annotated[int, Field(ge=0)] = 0  # samples; 0: one that cannot be made is an error
     parts: dict[str, str] = Field(default_factory=dict)
     class_counts: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    bundle: Annotated[int, Field(ge=1, lt=2**16)] = 1  # of how many small batches one of these consists: see bundles.py
 
     @property
     def alike(self) -> bool:

@@ -139,6 +139,33 @@ def test_fit_trains_each_sample_once_an_epoch(open_stream, model, ordered, order
     assert stream.cursor == (3 * epoch if order == "shuffled" else 0)
 
 
+@pytest.mark.parametrize("order", ["shuffled", "ordered"])
+def test_passes_of_batches_that_come_in_bundles_are_those_of_single_ones(shared_loader, order):
+    """Of two each; an epoch has 129, the last one is short, and passes begin and end within a bundle."""
+    numbers = np.arange(129 * 2 - 1)
+    dataset = Dataset.from_arrays(x=numbers.astype(np.float32)[:, None], y=numbers % 3 / 2)
+    dataset = (dataset.shuffle(seed=3) if order == "shuffled" else dataset).batch(2)
+    found = []
+    for loader in (shared_loader, loader_client.connect(workers=0)):
+        model = Recorder()
+        model.compile("sgd", "mse", run_eagerly=True, jit_compile=False)
+        with loader.stream(dataset) as stream:
+            cursors = []
+            for callbacks in ([AtBatch(4, stop_training)], []):
+                fit(model, stream.keras(), epochs=2, callbacks=callbacks)
+                cursors.append(stream.cursor)
+            fit(model, stream.keras(steps=7), epochs=3)
+            fit(model, stream.keras(), epochs=2, steps_per_epoch=5)
+            cursors.append(stream.cursor)
+            model.evaluate(stream.keras(advance=False), steps=7, verbose=0)
+            model.predict(stream.keras(advance=False), verbose=0)
+            found.append((model.seen, cursors, stream.cursor))
+
+    bundled, single = found
+    assert bundled == single
+    assert len(single[0]["train"]) == 5 + 2 * 129 + 3 * 7 + 2 * 5
+
+
 STEPS = {  # steps_per_epoch, steps -> the batches of three passes over a shuffled dataset
     (3, None): [0, 1, 2, 5, 6, 7, 10, 11, 12],
     (5, None): [*range(15)],

@@ -43,6 +43,22 @@ def test_a_stream_goes_on_where_it_was_when_its_daemon_comes_back(start_daemon, 
     assert took < 5  # seconds; two on a quiet machine
 
 
+def test_a_stream_goes_on_within_a_bundle_of_small_batches(start_daemon):
+    x = np.arange(4 * 512).reshape(-1, 4)
+    dataset = Dataset.from_arrays(x=x).shuffle(seed=3).batch(2)
+    daemon = start_daemon("--workers", "2")
+    with loader_client.connect() as loader:
+        stream = loader.stream(dataset)
+        batches = [stream.take(n) for n in range(6)]
+        (told,) = daemon.status()["datasets"]
+        kill(daemon)
+        start_daemon("--workers", "1")
+        batches += [stream.take(n) for n in range(6, 300)]
+
+        assert told["batches_a_slot"] == 4
+        assert digest(batches) == expected_digest(dataset, range(300))
+
+
 def test_the_reader_waits_while_its_daemon_is_away(start_daemon, augmented):
     daemon = start_daemon("--workers", "1")
     with loader_client.connect() as loader:
