@@ -44,7 +44,13 @@ def table() -> Dataset:
     return Dataset.from_arrays(x=x, y=np.arange(SAMPLES) % 2).shuffle(seed=3).batch(16)
 
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"noise": noisy, "table": table}
+def bundles() -> Dataset:
+    """Return pictures, mirrored at random: 192 batches an epoch, the last one short; three each come as one."""
+    pictures = np.random.default_rng(7).integers(0, 256, (192 * 4 - 1, 5, 4, 3), np.uint8)
+    return Dataset.from_arrays(image=pictures, y=np.arange(len(pictures))).random_flip().shuffle(seed=3).batch(4)
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"noise": noisy, "table": table, "bundles": bundles}
 
 
 def hash_of(batch: Mapping[str, Any]) -> str:
