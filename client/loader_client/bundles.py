@@ -14,7 +14,7 @@ import tensorflow as tf
 from loader_service.protocol.spec import DatasetInfo
 
 SMALL = 128 * 2**10  # bytes of a batch; to copy larger ones costs as much as it saves
-MOST = 32  # batches
+MOST = 64  # batches
 
 
 def is_small(info: DatasetInfo, rows: int) -> bool:

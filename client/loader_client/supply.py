@@ -142,7 +142,8 @@ class SharedSupply:
         """Return batch `n`, when it is there, and up to `most` - 1 that follow and are there; raises as `take` does."""
         with self._channel.turn:
             self._come_to(n, cycle)
-            several = self._good(self._window.take_several(most))
+            half = max(1, self._window.prefetch // 2)  # of what it asks for: the others are made while these are used
+            several = self._good(self._window.take_several(min(most, half)))
             self._taken += len(several)
             bundle = Bundle.of(n, self._lent.stack(several))
             self.flush()  # now, not by the sleepy thread, which would keep the trainer's from the interpreter

@@ -13,8 +13,8 @@ from loader_service.protocol.layout import IDS_SPEC
 from loader_service.protocol.spec import DatasetInfo
 
 SMALL = 128 * 2**10  # bytes of a batch; what larger ones cost is mostly their bytes
-MOST = 32  # batches of a bundle
-MOST_NBYTES = 2**20  # of a bundle: it stays in the caches from the worker to the trainer
+MOST = 64  # batches of a bundle
+MOST_NBYTES = 2**21  # of a bundle: some of them fit into the caches that cores share
 LEAST_BUNDLES = 64  # of an epoch: whoever begins somewhere, or ends, has not much made for nothing
 
 
@@ -25,7 +25,7 @@ def bundle_of(info: DatasetInfo) -> int:
     >>> rows = {"x": FieldSpec((32,), "float32")}
     >>> info = DatasetInfo("key", rows, 256, 1_000_000, 3907, True, ["x"], [], [], short=[64])
     >>> bundle_of(info), bundle_of(replace(info, batch_size=4096))
-    (30, 1)
+    (60, 1)
     """
     nbytes = info.batch_size * sum(field.nbytes for field in (*info.spec.values(), IDS_SPEC))
     if nbytes > SMALL or not info.alike or info.stage or info.live or info.remainder == "pad":
