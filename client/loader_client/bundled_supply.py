@@ -131,8 +131,11 @@ class BundledSupply:
 
     def _go_on_singly(self) -> None:
         """Have batches come one by one from here on."""
-        open_singly, self._singly = self._singly, None
-        if open_singly is None:
+        if self._singly is not None:
+            single = self._singly()
+            bundles, self._supply, self._is_bundled = self._supply, single, False
+            bundles.close()
+        if self._singly is None:  # another thread has closed the stream, maybe meanwhile
+            self._supply.close()
             raise StreamClosed("the stream was closed")
-        bundles, self._supply, self._is_bundled = self._supply, open_singly(), False
-        bundles.close()
+        self._singly = None

@@ -253,10 +253,11 @@ class SharedSupply:
         """The daemon has opened the stream; if it died meanwhile, it is another daemon, or another dataset."""
         known, self._opened = self._opened, opened
         self._awaits_opening = False
-        if known is not None and opened.info.key != known.info.key and not opened.info.live:
+        now = opened.info
+        if known is not None and not now.live and (known.info.key, known.info.bundle) != (now.key, now.bundle):
             self._failure = DatasetError(
                 "the daemon has died and come back, and the dataset is another one now: its files, or the code that "
-                f"it names, have changed (key {known.info.key!r}, now {opened.info.key!r}). Open a new stream."
+                f"it names, have changed (key {known.info.key!r}, now {now.key!r}). Open a new stream."
             )
             return
         self._window.prefetch = opened.prefetch

@@ -316,11 +316,9 @@ class Workers:
         if served.number not in worker.datasets:
             self._hand_tables(worker, served.tables)
             worker.datasets.add(served.number)
-            known, bundles = (
-                (served.opened.index, served.shard, served.info.key, served.ledger.ids),
-                served.info.bundle > 1,
-            )
-            self._send(number, OpenDataset(served.number, served.declaration, *known, bundles=bundles))
+            info, replaced = served.info, served.ledger.ids
+            known = served.declaration, served.opened.index, served.shard, info.key, replaced
+            self._send(number, OpenDataset(served.number, *known, bundles=info.bundle > 1))
         if served.number not in worker.arenas:
             worker.arenas.add(served.number)
             self._door.hand(worker.peer, ShareArena(served.number, served.mapped_nbytes), served.arena)
