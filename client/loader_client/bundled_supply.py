@@ -47,7 +47,6 @@ class BundledSupply:
         self.latest = self._bundles.first(bundles.latest)
         self._supply = bundles
         self._singly: Callable[[], SharedSupply] | None = singly
-        self._is_bundled = True
         self._number = -1  # of the bundle that is being cut up
         self._arrays: dict[str, np.ndarray] = {}  # of it; nothing, once all of it was handed out
         self._taken = 0
@@ -63,19 +62,19 @@ class BundledSupply:
 
     def take(self, n: int, cycle: Cycle) -> Batch:
         """Return batch `n`, when it is there; raises as a `SharedSupply` of batches does."""
-        bundle = self._come_to(n, cycle)
-        if bundle is None:
+        cut = self._cut(n, 1, cycle)
+        if cut is None:
             return self._supply.take(n, cycle)
-        start, stop = self._cut(bundle, n, 1)
+        bundle, start, stop = cut
         fields = {name: array[start:stop] for name, array in bundle.items()}
         return Batch(n, n // self.info.batches_per_epoch, fields)
 
     def take_several(self, n: int, most: int, cycle: Cycle) -> Bundle:
         """Return batch `n`, and up to `most` - 1 that follow it in the same bundle: nothing is copied."""
-        bundle = self._come_to(n, cycle)
-        if bundle is None:
+        cut = self._cut(n, most, cycle)
+        if cut is None:
             return self._supply.take_several(n, most, cycle)
-        start, stop = self._cut(bundle, n, most)
+        bundle, start, stop = cut
         rows = self.info.rows(n)
         shape = (stop - start) // rows, rows
         taken = {name: array[start:stop].reshape(*shape, *array.shape[1:]) for name, array in bundle.items()}
@@ -83,9 +82,9 @@ class BundledSupply:
 
     def stats(self) -> dict[str, float]:
         """Return counts and seconds."""
-        stats, size = self._supply.stats(), self._size
+        stats, size = self._supply.stats(), self._supply.info.bundle
         counts = {name: stats[name] * size for name in ("copied_batches", "ready_batches")}
-        return {**stats, **counts, "batches": self._taken + (0 if self._is_bundled else stats["batches"])}
+        return {**stats, **counts, "batches": self._taken + (stats["batches"] if size == 1 else 0)}
 
     def close(self) -> None:
         """Ask for nothing any more; arrays that are alive stay as they are. Safe in a finalizer."""
@@ -95,31 +94,23 @@ class BundledSupply:
 
     # -- within ----------------------------------------------------------------------------------------------
 
-    @property
-    def _size(self) -> int:
-        """Batches of what the daemon hands out."""
-        return self._supply.info.bundle
+    def _cut(self, n: int, most: int, cycle: Cycle) -> tuple[dict[str, np.ndarray], int, int] | None:
+        """Return the bundle that batch `n` is in, and the rows (start, stop) of up to so many batches from there on.
 
-    def _come_to(self, n: int, cycle: Cycle) -> dict[str, np.ndarray] | None:
-        """Return the arrays of the bundle that batch `n` is in; None where batches come one by one."""
-        if not self._is_bundled:
+        A short one is by itself. None where batches come one by one.
+        """
+        if self._supply.info.bundle == 1:
             return None
-        number, _ = self._bundles.place(n)
-        if number == self._number and (bundle := self._arrays):
-            return bundle
-        self._number, self._arrays = number, {}  # before the next one is lent
-        bundles = cycle and (self._bundles.place(cycle[0])[0], self._bundles.place(cycle[1])[0])
-        try:
-            taken = self._supply.take(number, bundles)
-        except BundleFailed:
-            self._go_on_singly()
-            return None
-        self._arrays = {IDS: taken.ids, **taken}
-        return self._arrays
-
-    def _cut(self, bundle: dict[str, np.ndarray], n: int, most: int) -> tuple[int, int]:
-        """Return the rows of up to so many batches of a bundle, from `n` on: a short one is by itself."""
-        _, part = self._bundles.place(n)
+        number, part = self._bundles.place(n)
+        bundle = self._arrays if number == self._number else {}
+        if not bundle:
+            self._number, self._arrays = number, {}  # before the next one is lent
+            try:
+                taken = self._supply.take(number, cycle and self._cycle_of_bundles(cycle))
+            except BundleFailed:
+                self._go_on_singly()
+                return None
+            bundle = self._arrays = {IDS: taken.ids, **taken}
         of_each, in_all = self.info.rows(n), len(bundle[IDS])
         start = part * self.info.batch_size
         count = min(most, (in_all - start) // of_each)
@@ -127,13 +118,16 @@ class BundledSupply:
         self._taken += count
         if stop == in_all:
             self._arrays = {}  # its slot is lent for no longer than it is needed
-        return start, stop
+        return bundle, start, stop
+
+    def _cycle_of_bundles(self, cycle: tuple[int, int]) -> Cycle:
+        (first, _), (last, _) = map(self._bundles.place, cycle)
+        return first, last
 
     def _go_on_singly(self) -> None:
         """Have batches come one by one from here on."""
         if self._singly is not None:
-            single = self._singly()
-            bundles, self._supply, self._is_bundled = self._supply, single, False
+            bundles, self._supply = self._supply, self._singly()
             bundles.close()
         if self._singly is None:  # another thread has closed the stream, maybe meanwhile
             self._supply.close()

@@ -2,7 +2,8 @@
 
 TensorFlow calls Python for each element, in a thread of its own that waits for the trainer's to let go of the
 interpreter. For tables and the like that takes longer than the batch took to be made. So those that are here already
-are copied into one array for each field, which TensorFlow takes apart by itself. What comes out is the same.
+come in one array for each field, which TensorFlow takes apart by itself: a bundle of the daemon's as it is, single ones
+copied. What comes out is the same.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from loader_service.protocol.bundles import SMALL
 from loader_service.protocol.spec import DatasetInfo
-
-SMALL = 128 * 2**10  # bytes of a batch; to copy larger ones costs as much as it saves
-MOST = 64  # batches
 
 
 def is_small(info: DatasetInfo, rows: int) -> bool:

@@ -32,6 +32,7 @@ from loader_client.batch import Batch, Bundle
 from loader_client.passes import Pass, Passes
 from loader_client.roles import Roles
 from loader_client.row_weights import RowWeights
+from loader_service.protocol.bundles import MOST
 from loader_service.protocol.spec import DatasetInfo
 
 if TYPE_CHECKING:
@@ -193,8 +194,6 @@ class StreamAdapter(DataAdapter):  # type: ignore[misc]
         return map(arrange, loop.batches())  # which keeps no batch alive, as a generator's variable would
 
     def _pass_in_bundles(self, loop: _Loop, roles: Roles) -> Iterator[Any]:
-        from loader_client.bundles import MOST
-
         keep, row_weights = self._keeper(loop), self._row_weights
 
         def arrange(bundle: Bundle) -> Any:

@@ -332,8 +332,7 @@ class Clients:
             self._send(identity, StreamFailed(message.stream, failed(error)))
             return
         self._next_dataset += 1
-        asked = declaration, message.prefetch, message.shard, message.bundles
-        self._waiting[number] = WaitingStream(stream, *asked)
+        self._waiting[number] = WaitingStream(stream, declaration, message.prefetch, message.shard, message.bundles)
         client.tables -= tables
 
     def _named_dataset(self, name: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ streams together are no more than the slots, so one that holds on to all that it
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from loader_service.protocol.errors import ProtocolError
-from loader_service.protocol.messages import MOST_BATCHES, Failed
+from loader_service.protocol.messages import Failed
 from loader_service.protocol.prefetch import VIEWS
 
 StreamId = tuple[bytes, int]  # the client's identity, and its own number for the stream
@@ -365,7 +366,7 @@ class Shelf:
             return self._free.popleft()
         if not self._unread:
             return None
-        hindmost = min((reader.front for reader in self._readers.values()), default=MOST_BATCHES)
+        hindmost = min((reader.front for reader in self._readers.values()), default=math.inf)
         unread = self._unread if self._come_round else reversed(self._unread)
         behind = (n for n in unread if n <= hindmost)
         slot = self._unread.pop(next(behind, next(iter(self._unread))))

@@ -48,7 +48,7 @@ from loader_service.protocol.messages import (
     WorkerJoined,
 )
 from loader_service.protocol.shard import Shard
-from loader_service.protocol.tables import TableRef, TableStore, tables_in
+from loader_service.protocol.tables import TableStore, tables_in
 
 log = logging.getLogger(__name__)
 
@@ -339,9 +339,9 @@ class Workers:
                 self._hand_tables(worker, set(tables_in(opening.declaration)))
                 worker.datasets.add(opening.dataset)
                 self.scheduler.worker_opens(number)
-                blame, bundles = opening.blame, opening.bundles
-                how = opening.declaration, dict[str, TableRef](), opening.shard, ""
-                self._send(number, OpenDataset(opening.dataset, *how, blame=blame, bundles=bundles))
+                declaration, shard, blame = opening.declaration, opening.shard, opening.blame
+                asked = OpenDataset(opening.dataset, declaration, {}, shard, "", blame=blame, bundles=opening.bundles)
+                self._send(number, asked)
 
     def _conclude(self, opened: DatasetOpened) -> None:
         """A dataset is what this says."""

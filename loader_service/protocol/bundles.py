@@ -44,20 +44,20 @@ def bundled(info: DatasetInfo) -> DatasetInfo:
     True
     """
     size = bundle_of(info)
-    if size == 1:
-        return info
-    rows, count = info.batch_size * size, -(-info.batches_per_epoch // size)
-    samples = info.batches_per_epoch * info.batch_size - sum(info.batch_size - short for short in info.short)
-    short = [samples % rows] if samples % rows else []
-    return replace(info, bundle=size, batch_size=rows, batches_per_epoch=count, short=short)
+    return info if size == 1 else _in_bundles_of(size, info)
 
 
 def unbundled(info: DatasetInfo) -> DatasetInfo:
     """Return what a dataset is to its readers: the opposite of `bundled`."""
-    rows = info.batch_size // info.bundle
+    return _in_bundles_of(1, info)
+
+
+def _in_bundles_of(size: int, info: DatasetInfo) -> DatasetInfo:
+    """Cut the same samples anew; an epoch's last batch alone may be short."""
     samples = info.batches_per_epoch * info.batch_size - sum(info.batch_size - short for short in info.short)
+    rows = info.batch_size // info.bundle * size
     short = [samples % rows] if samples % rows else []
-    return replace(info, bundle=1, batch_size=rows, batches_per_epoch=-(-samples // rows), short=short)
+    return replace(info, bundle=size, batch_size=rows, batches_per_epoch=-(-samples // rows), short=short)
 
 
 class Bundles:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import loader_client
 from loader_client.batch import SlotReader, Stacks
-from loader_client.bundles import MOST, is_small
+from loader_client.bundles import is_small
 from loader_service import Dataset
 from loader_service.protocol.arena import slot_arrays
+from loader_service.protocol.bundles import MOST
 from loader_service.protocol.errors import DatasetError, SampleError
 from loader_service.protocol.layout import IDS, Layout
 from loader_service.protocol.spec import FieldSpec
