@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from loader_service.dataset.declaration import kind_of
+from loader_service.dataset.kinds import kind_of
 from loader_service.dataset.sources.keras_sequence import IMPURE, KerasSequence
 from loader_service.protocol.codec import failed
 from loader_service.protocol.errors import DatasetError

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from loader_service.dataset.cache.samples import CachedSamples
 from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.columns import Column, column_of
-from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.decoders import Decoders, Decoding
 from loader_service.dataset.draws import DrawKeys, uniforms_of_steps
+from loader_service.dataset.kinds import AnyTransform
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.pinned import SOURCE, Pinned
 from loader_service.dataset.purity import states

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import cv2
 import simplejpeg
@@ -14,150 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from loader_service.dataset.buckets import Buckets
 from loader_service.dataset.cache.step import Cache
-from loader_service.dataset.finish.lengths import PadLongest, RaggedRows
-from loader_service.dataset.finish.map_batch import MapBatch
-from loader_service.dataset.finish.mixing import CutMix, Mixup
+from loader_service.dataset.kinds import AnyFinish, AnySelection, AnySource, AnyTransform, kind_of, models_of
 from loader_service.dataset.objects import CODE_TAGS
-from loader_service.dataset.selection.drawn import Balanced, Weighted
-from loader_service.dataset.selection.filter import Filter
-from loader_service.dataset.selection.runs import Skip, Take
-from loader_service.dataset.selection.split import Split
-from loader_service.dataset.sources.arrays import Arrays
-from loader_service.dataset.sources.files import Files
-from loader_service.dataset.sources.generator import Generator
-from loader_service.dataset.sources.image_folder import ImageFolder
 from loader_service.dataset.sources.joined import Concat, Mix
-from loader_service.dataset.sources.keras_sequence import KerasSequence
-from loader_service.dataset.sources.npy_files import NpyFiles
-from loader_service.dataset.sources.pack import Pack
-from loader_service.dataset.sources.paired_files import PairedFiles
-from loader_service.dataset.sources.patches import Patches
-from loader_service.dataset.sources.python import Python
-from loader_service.dataset.sources.series import Series
-from loader_service.dataset.sources.table import Table
-from loader_service.dataset.sources.volumes import Volumes
-from loader_service.dataset.transforms.albumentation import Albumentations
-from loader_service.dataset.transforms.augment_images import AugmentImages
-from loader_service.dataset.transforms.colour.channel_shift import RandomChannelShift
-from loader_service.dataset.transforms.colour.grey import Grayscale, RandomGrayscale
-from loader_service.dataset.transforms.colour.jitter import (
-    ColorJitter,
-    RandomBrightness,
-    RandomContrast,
-    RandomHue,
-    RandomSaturation,
-)
-from loader_service.dataset.transforms.colour.tables import (
-    RandomAutocontrast,
-    RandomEqualize,
-    RandomGamma,
-    RandomInvert,
-    RandomPosterize,
-    RandomSolarize,
-)
-from loader_service.dataset.transforms.erasing import RandomErasing
-from loader_service.dataset.transforms.geometry.affine import RandomRotate, RandomShear, RandomShift, RandomZoom
-from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
-from loader_service.dataset.transforms.geometry.elastic import RandomElastic
-from loader_service.dataset.transforms.geometry.flip import RandomFlip
-from loader_service.dataset.transforms.geometry.follow import Follow
-from loader_service.dataset.transforms.geometry.pad_image import PadImage
-from loader_service.dataset.transforms.geometry.perspective import RandomPerspective
-from loader_service.dataset.transforms.geometry.resize import RandomResizedCrop, Resize
-from loader_service.dataset.transforms.map import Map, UserFunction
-from loader_service.dataset.transforms.map_rows import MapRows
-from loader_service.dataset.transforms.moments import Moments
-from loader_service.dataset.transforms.pad import PadTo
-from loader_service.dataset.transforms.patch import CenterPatch, RandomPatch
-from loader_service.dataset.transforms.quality.blur import RandomBlur, RandomSharpness
-from loader_service.dataset.transforms.quality.jpeg import RandomJpeg
-from loader_service.dataset.transforms.quality.noise import RandomNoise
-from loader_service.dataset.transforms.rand_augment import RandAugment
-from loader_service.dataset.transforms.series import RandomJitter, RandomScale, RandomTimeWarp, RandomWindow
-from loader_service.dataset.transforms.standardize import Standardize
-from loader_service.dataset.transforms.values import Cast, ClassIndex, Normalize, OneHot, Rescale
-from loader_service.dataset.transforms.volumes import RandomVolumeFlip, RandomVolumeRot90, RandomVolumeRotation
+from loader_service.dataset.transforms.map import UserFunction
 from loader_service.dataset.user_code import UserCode
 from loader_service.protocol.errors import DatasetError, nearest
-
-AnySource = Annotated[
-    ImageFolder
-    | NpyFiles
-    | Files
-    | Table
-    | PairedFiles
-    | Pack
-    | Arrays
-    | Python
-    | Series
-    | Volumes
-    | Patches
-    | KerasSequence
-    | Generator
-    | Concat
-    | Mix,
-    Field(discriminator="kind"),
-]
-AnyTransform = Annotated[
-    Resize
-    | CenterCrop
-    | RandomCrop
-    | RandomResizedCrop
-    | RandomPatch
-    | PadImage
-    | RandomFlip
-    | RandomRotate
-    | RandomShift
-    | RandomShear
-    | RandomZoom
-    | RandomPerspective
-    | RandomElastic
-    | Follow
-    | CenterPatch
-    | AugmentImages
-    | RandomWindow
-    | RandomJitter
-    | RandomScale
-    | RandomTimeWarp
-    | RandomVolumeFlip
-    | RandomVolumeRot90
-    | RandomVolumeRotation
-    | Rescale
-    | Normalize
-    | Cast
-    | OneHot
-    | ClassIndex
-    | PadTo
-    | RandomBrightness
-    | RandomContrast
-    | RandomSaturation
-    | RandomHue
-    | ColorJitter
-    | RandomGamma
-    | RandomChannelShift
-    | Grayscale
-    | RandomGrayscale
-    | RandomInvert
-    | RandomSolarize
-    | RandomPosterize
-    | RandomEqualize
-    | RandomAutocontrast
-    | RandomBlur
-    | RandomSharpness
-    | RandomNoise
-    | RandomJpeg
-    | RandomErasing
-    | RandAugment
-    | Standardize
-    | Map
-    | MapRows
-    | Albumentations
-    | Moments,
-    Field(discriminator="kind"),
-]
-AnyFinish = Annotated[PadLongest | RaggedRows | Mixup | CutMix | MapBatch, Field(discriminator="kind")]
-AnySelection = Annotated[Take | Skip | Filter | Split | Balanced | Weighted, Field(discriminator="kind")]
-
 
 EXPECTED = {  # pydantic's types of errors, in the words of a file
     "dict_type": "expected a table",
@@ -419,7 +281,7 @@ def explain(error: ValidationError) -> str:
         union = {"source": AnySource, "select": AnySelection, "finish": AnyFinish}.get(
             str(last if last == "source" else path[-1]), AnyTransform
         )
-        return _at(first["loc"], f"'kind' is missing; {nearest('', [kind_of(model) for model in _models(union)])}")
+        return _at(first["loc"], f"'kind' is missing; {nearest('', [kind_of(model) for model in models_of(union)])}")
     message = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     got = repr(first["input"])
     got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}..."
@@ -428,16 +290,6 @@ def explain(error: ValidationError) -> str:
 
 def _at(path: Sequence[int | str], told: str) -> str:
     return f"{'.'.join(str(part) for part in path if part not in CODE_TAGS)}: {told}".removeprefix(": ")
-
-
-def _models(union: Any) -> tuple[type[BaseModel], ...]:
-    return get_args(get_args(union)[0])
-
-
-def kind_of(model: type[BaseModel]) -> str:
-    """Return what `kind` says of a source or transform."""
-    kind: str = model.model_fields["kind"].default
-    return kind
 
 
 def _keys_at(path: Sequence[int | str]) -> list[str]:
@@ -451,6 +303,6 @@ def _keys_at(path: Sequence[int | str]) -> list[str]:
         "parts": Part,
     }
     for union in (AnySource, AnyTransform, AnyFinish, AnySelection):
-        tables.update((kind_of(model), model) for model in _models(union))
+        tables.update((kind_of(model), model) for model in models_of(union))
     table = next((tables[part] for part in reversed(path) if part in tables), Declaration)
     return list(table.model_fields)

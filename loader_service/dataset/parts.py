@@ -21,7 +21,7 @@ from loader_service.protocol.spec import FieldSpec, Spec, describe
 
 if TYPE_CHECKING:  # which has parts
     from loader_service.dataset.chain import ChainTold
-    from loader_service.dataset.declaration import AnySource
+    from loader_service.dataset.kinds import AnySource
     from loader_service.dataset.plan import Plan
 
 BLOCK = 1 << 16  # samples that are looked at together

@@ -1,6 +1,6 @@
 """A declared dataset -> any rows of any batch.
 
-    order      which samples stand in a batch (order.py, buckets.py, selection/)
+    epochs     which samples stand in a batch (epochs.py, order.py, buckets.py, selection/)
     rows       one of each sample (chain.py; of several sources, parts.py)
     finish     what can be done only when all rows of a batch are there (finish/): they are on a stage until then
 
@@ -16,26 +16,26 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.bad_samples import BadSamples
-from loader_service.dataset.buckets import BucketOrder, lengths_of_samples
 from loader_service.dataset.cache.samples import open_cached
 from loader_service.dataset.chain import Chain, ChainTold, Rows
 from loader_service.dataset.class_counts import class_counts
-from loader_service.dataset.declaration import AnySource, Batch, Declaration
+from loader_service.dataset.declaration import Batch, Declaration
 from loader_service.dataset.draws import DrawKeys
+from loader_service.dataset.epochs import Epochs, index_of_lengths
 from loader_service.dataset.finish.finisher import Finisher
 from loader_service.dataset.finish.step import Finish, Lengths, Room
-from loader_service.dataset.order import OrderCache
+from loader_service.dataset.kinds import AnySource
 from loader_service.dataset.parts import Parts
 from loader_service.dataset.selection.opening import make_index, select
 from loader_service.dataset.selection.runs import Skip
 from loader_service.dataset.sources.joined import JoinedReader, Leaf
-from loader_service.dataset.sources.source import Index, Reader, ReadTable, as_sub_index, sub_index
+from loader_service.dataset.sources.source import Index, Reader, ReadTable
 from loader_service.dataset.transforms.map import UserFunction, globals_kept
 from loader_service.protocol.bundles import bundled
 from loader_service.protocol.errors import DatasetError, SampleError
@@ -47,7 +47,6 @@ from loader_service.protocol.shard import WHOLE, Shard
 from loader_service.protocol.spec import DatasetInfo, FieldSpec, Spec
 from loader_service.protocol.tables import TableRef
 
-BUCKETS = "buckets"  # what stands under this name in the index
 FINISH = -2  # of the first finish step; the others count down
 FIRST_TRIES = 10  # samples that may fail when a dataset is opened; if more do, it is not for their own sake
 WEIGHT = "weight"  # float32 (): what `remainder="pad"` adds; 0 in padding rows
@@ -85,7 +84,9 @@ class Plan:
         for function in self._functions:
             function.bind(table)
         self._open_source(index)
-        self._open_order(declaration.batch.size)
+        epochs = self._epochs = Epochs(declaration, self._selection, self.index)
+        self.samples, self.shuffled = epochs.samples, epochs.shuffled
+        self.batch_size, self.batches_per_epoch, self.short = epochs.batch_size, epochs.batches, epochs.short
         pool = self._selection.pool
         most = declaration.on_error.most_replaced(pool.size) if declaration.on_error else 0
         self._bad = BadSamples(self.key, pool, declaration.seed, most, replaced)
@@ -106,7 +107,7 @@ class Plan:
             inputs=self.inputs,
             targets=self.targets,
             class_names=self.class_names,
-            remainder=self._remainder,
+            remainder=self._epochs.remainder,
             short=self.short,
             live=self.declaration.source.live,
             stage=self._finisher.stage,
@@ -311,27 +312,13 @@ class Plan:
             self._reader: Reader = self.declaration.source.reader(self.index, self._table)
             self._selection = select(self.declaration, self._reader, self.index, self.declaration.seed)
             if index is None:
-                self.index |= self._sort_into_buckets(self._table)
+                self.index |= index_of_lengths(self.declaration, self._selection, self._reader, self._table)
         except OSError as error:
             raise DatasetError(f"the source cannot be opened: {error}") from error
         self.index_refs = {name: TableRef.of(array) for name, array in self.index.items()}
         content, code = {name: ref.table for name, ref in self.index_refs.items()}, self.declaration.hashed_code()
         self.key, self.parts = self.declaration.key(content, code), self.declaration.parts(content, code)
         self.class_names = self.declaration.source.class_names(self.index)
-        self.samples = self._selection.size  # of an epoch
-
-    def _open_order(self, batch_size: int) -> None:
-        """Find out how an epoch is cut into batches, and which samples stand in each."""
-        self.batch_size = batch_size
-        self.shuffled = self.declaration.shuffle is not None or self._selection.draws
-        seed = self.declaration.seed if self.shuffled else None
-        if self.declaration.bucket_by_length is None:
-            self.batches_per_epoch, self.short = self._count_batches()
-            self._order = OrderCache(self.samples, seed, self._selection.ids)
-            return
-        order = BucketOrder(sub_index(self.index, BUCKETS), batch_size, seed, self._remainder)
-        self.batches_per_epoch, self.short = order.batches, order.short
-        self._order = OrderCache(order.batches * batch_size, seed, self._selection.ids, order.numbers)
 
     def _open_finish(self) -> None:
         """Find out what a batch is, which arrays its rows are written to, and how."""
@@ -348,7 +335,7 @@ class Plan:
         self.spec: dict[str, FieldSpec] = self._finisher.spec
         if IDS in self.spec:
             raise DatasetError(f"a field cannot be named {IDS!r}: each batch has its sample ids there. Rename yours.")
-        self._adds_weight = self._remainder == "pad" and WEIGHT not in self.spec
+        self._adds_weight = self._epochs.remainder == "pad" and WEIGHT not in self.spec
         if self._adds_weight:
             self.spec = {**self.spec, WEIGHT: FieldSpec((), "float32")}
         self._row_specs = {
@@ -357,22 +344,6 @@ class Plan:
             **stage,
             IDS: IDS_SPEC,
         }
-
-    @property
-    def _remainder(self) -> Literal["keep", "drop", "pad"]:
-        assert self.declaration.batch is not None, "checked when the plan was made"
-        return self.declaration.batch.remainder
-
-    def _count_batches(self) -> tuple[int, list[int]]:
-        """Return how many batches an epoch has, and how many samples those of them that have too few."""
-        if self.samples < self.batch_size and self._remainder != "pad":
-            raise DatasetError(
-                f"batch size {self.batch_size:,} is larger than the dataset ({self.samples:,} samples): "
-                f'use .batch({self.samples}), or remainder="pad" to fill the one batch up with rows of weight 0'
-            )
-        whole, rest = divmod(self.samples, self.batch_size)
-        short = [rest] if rest and self._remainder != "drop" else []
-        return whole + len(short), short
 
     def _count_classes(self) -> list[int]:
         """Return how many samples each class has, where that is known, and targets still tell it.
@@ -383,16 +354,6 @@ class Plan:
             return []
         (field,) = self.targets
         return class_counts(self.declaration, self._reader, self._selection, field, self._rows.source_spec.get(field))
-
-    def _sort_into_buckets(self, table: ReadTable) -> Index:
-        """Return what the order by length needs to know of all samples."""
-        buckets = self.declaration.bucket_by_length
-        if buckets is None:
-            return {}
-        if self._selection.draws:
-            raise DatasetError("bucket_by_length needs the same samples in each epoch: what is drawn differs")
-        ids = self._selection.fixed_ids(np.arange(self._selection.size, dtype=np.int64))
-        return as_sub_index(BUCKETS, buckets.make_index(lengths_of_samples(buckets, self._reader, table)[ids]))
 
     def _open_part(self, leaf: Leaf, first: int) -> Plan:
         """Open one part of several as a dataset by itself, which begins with a certain sample."""
@@ -438,7 +399,7 @@ class Plan:
 
     def ids(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return which samples stand at these positions of an epoch."""
-        return self._bad.apply(self._order.ids(epoch, start, stop))
+        return self._bad.apply(self._epochs.ids(epoch, start, stop))
 
     def _pad(self, filled: int, out: Rows) -> None:
         for rows in out.values():

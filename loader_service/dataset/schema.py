@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from loader_service.config import Config, Size
-from loader_service.dataset.declaration import AnyTransform, Batch, Declaration
+from loader_service.dataset.declaration import Batch, Declaration
+from loader_service.dataset.kinds import AnyTransform
 
 
 class CacheHere(BaseModel):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loader_service.dataset.declaration import AnyTransform
 from loader_service.dataset.draws import DrawKeys
 from loader_service.dataset.fusing import Group
+from loader_service.dataset.kinds import AnyTransform
 from loader_service.dataset.naming import Naming
 from loader_service.dataset.pinned import Pinned
 from loader_service.dataset.purity import doubts, new_nans, same

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import loader_client
 from loader_service import Dataset, cli
 from loader_service.config import Config
-from loader_service.dataset.declaration import AnyFinish, AnySelection, AnySource, AnyTransform, Declaration
+from loader_service.dataset.declaration import Declaration
+from loader_service.dataset.kinds import AnyFinish, AnySelection, AnySource, AnyTransform
 from loader_service.dataset.schema import json_schema
 from loader_service.protocol.environment import DEFAULTS, ENVIRONMENT
 from tests.docs import run_blocks, run_examples

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from loader_service.dataset.declaration import Declaration, kind_of
+from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.finish.step import Finish
 from loader_service.dataset.given import checked
+from loader_service.dataset.kinds import kind_of
 from loader_service.dataset.selection.step import SelectionStep
 from loader_service.dataset.sources.source import Source
 from loader_service.dataset.transforms.transform import Transform

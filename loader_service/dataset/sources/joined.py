@@ -25,7 +25,8 @@ from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import Spec
 
 if TYPE_CHECKING:  # where all sources are named, these among them
-    from loader_service.dataset.declaration import AnySource, AnyTransform, Part
+    from loader_service.dataset.declaration import Part
+    from loader_service.dataset.kinds import AnySource, AnyTransform
 
 
 @dataclass(frozen=True)
