@@ -19,6 +19,7 @@ from loader_service.protocol.address import Address
 from loader_service.protocol.lifeline import Lifeline, greet
 from loader_service.protocol.messages import PROTOCOL, Failed, Hello
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest, expected_digest, is_alive
+from tests.waiting import wait_until
 
 AS_PROCESS_1 = """
 import ctypes, sys
@@ -32,15 +33,6 @@ main()
 
 def command(*arguments):
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE)
-
-
-def wait_until(condition, seconds):
-    """Return how long it took for a condition to come true."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "it did not come true in time"
-        time.sleep(0.01)
-    return time.monotonic() - began
 
 
 def test_the_ready_line_names_address_workers_and_memory(address):

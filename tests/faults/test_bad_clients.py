@@ -34,7 +34,7 @@ from loader_service.protocol.messages import (
 from loader_service.protocol.shard import WHOLE
 from tests.faults.data import hash_of, noisy
 from tests.faults.raw import RawClient
-from tests.faults.watch import wait_until
+from tests.waiting import wait_until
 
 DATASET = noisy()
 

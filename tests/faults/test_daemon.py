@@ -13,7 +13,8 @@ from loader_client import DaemonLost
 from tests.end_to_end.conftest import COMMAND
 from tests.faults.data import hash_of, hashes, noisy, table
 from tests.faults.trainer import ROOT, Trainer
-from tests.faults.watch import family_of, status_of, wait_for_end, wait_until
+from tests.faults.watch import family_of, status_of, wait_for_end
+from tests.waiting import wait_until
 
 #: The worker keeps Python's lock, and heeds nobody.
 DEEP_IN_C = """

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import loader_client
 from loader_service import Dataset
 from loader_service.protocol.errors import SampleError
 from tests.end_to_end.conftest import digest, expected_digest
+from tests.waiting import wait_until
 
 HANGS_ONCE = """
 import os, time
@@ -63,14 +63,6 @@ def configured(start_daemon, tmp_path):
 def numbers():
     """64 rows, each full of its own number."""
     return Dataset.from_arrays(x=np.repeat(np.arange(64, dtype=np.float32)[:, None], 4, axis=1))
-
-
-def wait_until(condition, seconds=20.0):
-    """Wait for a condition; fail if it does not come about."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 def test_a_worker_that_hangs_is_killed_its_stack_is_logged_and_its_rows_are_made_again(

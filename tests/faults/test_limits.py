@@ -14,7 +14,8 @@ from loader_service.protocol.lifeline import Lifeline
 from tests.end_to_end.conftest import COMMAND, PATIENCE
 from tests.faults.data import hash_of, hashes, noisy
 from tests.faults.trainer import ROOT
-from tests.faults.watch import shared_memory, wait_until, workers_of
+from tests.faults.watch import shared_memory, workers_of
+from tests.waiting import wait_until
 
 DATASET = noisy()
 

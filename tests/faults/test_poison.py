@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from loader_service import Dataset
 from loader_service.cli import app
 from loader_service.dataset.ledger_file import LedgerFile, ledger_path
 from tests.end_to_end.conftest import COMMAND, PATIENCE, digest, expected_digest
+from tests.waiting import wait_until
 
 SAMPLES = 60
 RAISING, DEADLY = {0, 3, 17, 30, 44}, {8}
@@ -64,14 +64,6 @@ def poisoned(tmp_path, user_module):
         return Dataset.from_npy_files(folder).map("poison:poison").shuffle(seed=5).batch(8)
 
     return make
-
-
-def wait_until(condition):
-    """Wait for a condition; fail if it does not come about."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 # -- named -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import pytest
 import loader_client
 from loader_service import Dataset
 from tests.faults.data import hashes, noisy, table
-from tests.faults.watch import status_of, wait_until
+from tests.faults.watch import status_of
+from tests.waiting import wait_until
 
 DATASET = noisy()
 SLOW = "import time\ndef slow(sample):\n    time.sleep(0.002)\n    return sample\n"

@@ -10,7 +10,8 @@ import loader_client
 from tests.end_to_end.conftest import PATIENCE
 from tests.faults.data import hashes, noisy
 from tests.faults.trainer import ROOT, Trainer
-from tests.faults.watch import status_of, wait_until
+from tests.faults.watch import status_of
+from tests.waiting import wait_until
 
 DATASET = noisy()
 

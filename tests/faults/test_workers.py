@@ -12,7 +12,8 @@ import pytest
 import loader_client
 from loader_service import Dataset
 from tests.end_to_end.conftest import digest, expected_digest
-from tests.faults.watch import status_of, wait_until, workers_of
+from tests.faults.watch import status_of, workers_of
+from tests.waiting import wait_until
 
 #: Sample 13 ends its worker, once.
 DIES_ONCE = """

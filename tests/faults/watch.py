@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,7 @@ from loader_service import __version__
 from loader_service.protocol.address import Address
 from loader_service.protocol.link import Link
 from loader_service.protocol.messages import GetStatus
-
-PATIENCE = 20.0  # seconds
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE, what: str = "it") -> float:
-    """Wait for a condition. Return the seconds that it took; fail if it does not come about."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"{what} did not come about in {seconds:g} s"
-        time.sleep(0.005)
-    return time.monotonic() - began
+from tests.waiting import PATIENCE, wait_until
 
 
 def status_of(address: str) -> dict[str, Any]:
