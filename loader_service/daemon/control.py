@@ -48,15 +48,17 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
                 "batches_made_again": shelf.made_again * bundle,
             }
         )
-        streams += [
-            {
-                "key": info.key,
-                "client_pid": daemon.clients.pid(stream[0]),
-                "stream": stream[1],
-                **shelf.reader_counts(stream),
-            }
-            for stream in shelf.streams
-        ]
+        for stream in shelf.streams:
+            counts = shelf.reader_counts(stream)
+            streams.append(
+                {
+                    "key": info.key,
+                    "client_pid": daemon.clients.pid(stream[0]),
+                    "stream": stream[1],
+                    **counts,
+                    "waits_for": counts["waits_for"] * bundle,
+                }
+            )
     return {
         "address": str(daemon.address),
         "version": __version__,

@@ -1,5 +1,9 @@
 """Small batches come several at a time from the daemon, and one by one to the reader."""
 
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +14,7 @@ from loader_service import Dataset
 from loader_service.dataset.whole import open_plan
 from loader_service.protocol.errors import SampleError
 from loader_service.protocol.layout import IDS
+from tests.waiting import wait_until
 
 ROWS, SAMPLES = 4, 1023
 X = np.arange(SAMPLES * 6, dtype=np.float32).reshape(SAMPLES, 6)
@@ -143,6 +148,22 @@ def test_status_and_explain_tell_which_batches_share_a_slot(start_daemon):
         slots = told["slots"]
         assert memory["batches_a_slot"] == told["batches_a_slot"]
         assert (memory["slots"], memory["nbytes"]) == (slots["count"], slots["count"] * slots["nbytes"])
+
+
+def test_status_counts_the_batches_that_a_stream_waits_for(start_daemon):
+    daemon, dataset = start_daemon("--workers", "1"), table()
+    asked_ahead = dataset.explain().plain["memory"]["prefetch"]
+    with loader_client.connect(daemon.address) as loader, loader.stream(dataset) as stream:
+        stream.take(0)
+        (worker,) = daemon.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        reader = threading.Thread(target=stream.take, args=(4000,))
+        reader.start()
+        try:
+            wait_until(lambda: daemon.status()["streams"][0]["waits_for"] == asked_ahead)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+            reader.join()
 
 
 def test_two_streams_share_bundles(start_daemon):
