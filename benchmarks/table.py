@@ -3,9 +3,9 @@
 1,000,000 rows of 32 float32 in one mapped `.npy` file, batches of 256: 32 KiB, gathered in microseconds. All that is
 measured is the hand-over.
 
-Whoever has everything in memory, in the process that trains, hands nothing over, and takes two thirds of our CPU time:
-we must lose to that on one core, and are ahead by the second one alone. If your data is like this, give `fit` the
-arrays.
+Whoever has everything in memory, in the process that trains, hands nothing over, and takes half to two thirds of our
+CPU time: we must lose to that on one core, and a second one makes us about even. If your data is like this, give `fit`
+the arrays.
 """
 
 from __future__ import annotations
