@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import get_args
 
 import jsonschema
 import pytest
@@ -17,7 +16,7 @@ import loader_client
 from loader_service import Dataset, cli
 from loader_service.config import Config
 from loader_service.dataset.declaration import Declaration
-from loader_service.dataset.kinds import AnyFinish, AnySelection, AnySource, AnyTransform
+from loader_service.dataset.kinds import AnyFinish, AnySelection, AnySource, AnyTransform, kind_of, models_of
 from loader_service.dataset.schema import json_schema
 from loader_service.protocol.environment import DEFAULTS, ENVIRONMENT
 from tests.docs import run_blocks, run_examples
@@ -50,14 +49,6 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)")
 
 def name_of(path):
     return str(path.relative_to(ROOT)) if path.name == "README.md" else path.name
-
-
-def kinds_of(union):
-    return get_args(get_args(union)[0])
-
-
-def kind_name(kind):
-    return kind.model_fields["kind"].default
 
 
 def public_methods(cls):
@@ -152,11 +143,11 @@ def test_every_setting_has_a_row(setting):
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for union in (AnySource, AnyTransform, AnyFinish, AnySelection) for kind in kinds_of(union)],
-    ids=kind_name,
+    [kind for union in (AnySource, AnyTransform, AnyFinish, AnySelection) for kind in models_of(union)],
+    ids=kind_of,
 )
 def test_every_kind_of_source_and_step_has_a_row_with_its_options(kind):
-    (row,) = re.findall(rf"^\| (?=[^|]*`{kind_name(kind)}`).*$", CONFIGURATION, re.MULTILINE)
+    (row,) = re.findall(rf"^\| (?=[^|]*`{kind_of(kind)}`).*$", CONFIGURATION, re.MULTILINE)
     for option in json_schema()["$defs"][kind.__name__]["properties"]:
         assert option == "kind" or f"`{option}`" in row
 

@@ -198,7 +198,7 @@ def test_a_daemon_that_is_killed_finds_its_ledger_again(start_daemon, poisoned, 
     with loader_client.connect() as loader:
         stream = loader.stream(dataset, prefetch=2)
         first = [stream.take(n) for n in range(8)]
-        wait_until(lambda: len(LedgerFile(stream.key).news()) == len(RAISING | DEADLY))
+        wait_until(lambda: len(LedgerFile(stream.key).news()) == len(RAISING | DEADLY), seconds=PATIENCE)
         daemon.process.kill()
         daemon.process.communicate()
         touched()
