@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
+KERNELS := $(shell find loader_service -name '*.[ch]')
 
 # Tests start hundreds of processes: what one has compiled, the next ones read. Some images forbid it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -13,7 +14,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 install: $(READY)
 
-$(READY): pyproject.toml
+# Kernels are built where the package is installed: anew, when one of them has changed.
+$(READY): pyproject.toml $(KERNELS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[test]'
 	touch $@
@@ -61,7 +63,7 @@ bench-all: $(BENCH)/ready
 	$(BENCH)/bin/python -m benchmarks.report bench-all.jsonl
 	$(BENCH)/bin/python -m benchmarks.check bench-all.jsonl
 
-$(BENCH)/ready: pyproject.toml
+$(BENCH)/ready: pyproject.toml $(KERNELS)
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@

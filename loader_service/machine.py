@@ -44,6 +44,13 @@ def available_memory() -> int:
     return (available if room is None else min(available, room)) - RESERVE
 
 
+def all_memory() -> int:
+    """Return the bytes that the machine has, or what this process's control groups have left, if that is less."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    room = memory_room()
+    return installed if room is None else min(installed, room)
+
+
 def control_groups(controller: str, mounted: Path = CGROUPS, own: Path = OWN_CGROUPS) -> Iterator[Path]:
     """Yield the folder of each control group that this process is in, of version 2 and of a version 1 controller.
 

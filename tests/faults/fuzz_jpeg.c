@@ -1,4 +1,5 @@
-/* Any bytes as a JPEG, for libFuzzer: a part is decoded as the whole picture is, or refused; never out of bounds.
+/* Any bytes as a JPEG, for libFuzzer: a part is decoded as the whole picture is, or refused; never out of bounds. What is
+ * remembered of a file makes no difference; what is remembered of another one does, but goes out of no bounds either.
  *
  * `make fuzz-jpeg` builds and runs it. The last bytes of an input say which part; they may follow a whole JPEG. */
 
@@ -6,16 +7,27 @@
 #include <stdlib.h>
 
 #define LARGE 0 /* several codes are taken at once in every file */
+#define APART 2 /* small pictures are entered, too, and have several stretches */
+#define POINTS 4
 #include "../../loader_service/dataset/sources/jpeg_region.c"
 
 enum { CHOICES = 6, LARGEST = 1 << 18 }; /* pixels: larger pictures take long, and show nothing else */
+enum { NOT = 0, FILE_HASH = 7 };
 
-static unsigned char *decoded(const uint8_t *data, size_t size, const int part[6]) {
+static Stretch memory[3];
+
+static unsigned char *decoded(const uint8_t *data, size_t size, uint64_t file, const int part[6]) {
     unsigned char *out = malloc((size_t)part[4] * part[5] * part[0]);
-    if (jpeg_region(data, size, part[0], part[1], part[2], part[3], part[4], part[5], out) == DONE)
+    if (jpeg_region(data, size, file, part[0], part[1], part[2], part[3], part[4], part[5], out) == DONE)
         return out;
     free(out);
     return NULL;
+}
+
+static void check_same(const unsigned char *expected, unsigned char *found, const int part[6]) {
+    if (!expected != !found || (found && memcmp(expected, found, (size_t)part[4] * part[5] * part[0]) != 0))
+        abort();
+    free(found);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -27,9 +39,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int rows = (sides[0] + shrink - 1) / shrink, columns = (sides[1] + shrink - 1) / shrink;
     int top = choice[2] * rows >> 8, left = choice[3] * columns >> 8;
     int height = 1 + (choice[4] * (rows - top) >> 8), width = 1 + (choice[5] * (columns - left) >> 8);
+    const int all[] = {channels, shrink, 0, 0, rows, columns}, some[] = {channels, shrink, top, left, height, width};
 
-    unsigned char *whole = decoded(data, size, (int[]){channels, shrink, 0, 0, rows, columns});
-    unsigned char *part = decoded(data, size, (int[]){channels, shrink, top, left, height, width});
+    jpeg_remember(memory, sizeof memory);
+    free(decoded(data, size, FILE_HASH, some)); /* with what is remembered of the input before this one */
+    memset(memory, 0, sizeof memory);
+
+    unsigned char *whole = decoded(data, size, NOT, all), *part = decoded(data, size, NOT, some);
     if (whole && !part)
         abort(); /* what can be decoded in whole can be decoded in part */
     for (int row = 0; whole && row < height; row++) {
@@ -37,6 +53,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (memcmp(whole + at, part + row * nbytes, nbytes) != 0)
             abort(); /* and has the same pixels */
     }
+    check_same(part, decoded(data, size, FILE_HASH, some), some); /* nothing is known yet */
+    check_same(part, decoded(data, size, FILE_HASH, some), some); /* as far as the part reaches */
+    check_same(whole, decoded(data, size, FILE_HASH, all), all);
+    check_same(part, decoded(data, size, FILE_HASH, some), some); /* all is known */
     free(whole);
     free(part);
     return 0;

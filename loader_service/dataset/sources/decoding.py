@@ -53,7 +53,7 @@ class EncodedJpeg:
     def decode(self, top: int, left: int, height: int, width: int, shrink: int = 1) -> np.ndarray:
         """Return a part of the picture, scaled down by `shrink`; in pixels of what it is then.
 
-        The pixels are those of the whole picture there. What is damaged below the part is not seen.
+        The pixels are those of the whole picture there. What is damaged behind the part is not seen.
 
         Raises:
             DatasetError: If it is damaged as far as it was read.
@@ -62,7 +62,8 @@ class EncodedJpeg:
         rows, columns = (-(-side // shrink) for side in self.shape[:2])
         if decoder is not None:
             part = np.empty((height, width, self.shape[2]), np.uint8)
-            if decoder.region(self._encoded, shrink, top, left, part) is not None:
+            in_part = (height, width) != (rows, columns)
+            if decoder.region(self._encoded, shrink, top, left, part, remember=in_part) is not None:
                 return part
         return self._whole(rows, columns, shrink)[top : top + height, left : left + width]
 

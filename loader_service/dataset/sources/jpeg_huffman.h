@@ -5,7 +5,8 @@
  * a time. What comes out is the same, to the bit; what is damaged is refused.
  *
  * Where the numbers are not wanted, several codes are taken at once: above a part and beside it; and behind the mean of a
- * block, where a picture is scaled down by eight. Tables are kept from file to file, since most files have the same ones.
+ * block, where a picture is scaled down by eight. Above a part and beside it nothing is parsed, where it is known from
+ * another time how to go on behind that: jpeg_points.h. Tables are kept from file to file: most have the same ones.
  *
  * It takes the place of `decode_mcu`, which libjpeg calls by a pointer: once for each group of blocks, with NULL for a
  * group whose coefficients nobody wants. Restart intervals are left to libjpeg. libjpeg's source is not advanced
@@ -13,6 +14,8 @@
  */
 
 #include <stdint.h>
+
+#include "jpeg_points.h"
 
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline)) /* what is in registers is to stay there */
@@ -77,11 +80,13 @@ typedef struct {
 
 struct Huffman {
     Bits bits;
-    const unsigned char *end;    /* of the copy; NULL, if libjpeg decodes */
-    const unsigned char *behind; /* what was copied */
+    const unsigned char *codes, *end; /* of the copy; NULL, if libjpeg decodes */
+    const unsigned char *behind;      /* what was copied */
     int dc[MAX_COMPS_IN_SCAN];
     Block blocks[D_MAX_BLOCKS_IN_MCU];
-    JDIMENSION group, first, last; /* of blocks, in its row: the next one; those that are wanted */
+    uint32_t at, asked;             /* the group whose codes come next; the next one that libjpeg asks for */
+    JDIMENSION column, first, last; /* of groups, in their row: the next one that is asked for; those that are wanted */
+    Points points;
 };
 
 /* Of each thread, since nobody holds a lock. */
@@ -277,28 +282,79 @@ INLINE void decode_block(j_decompress_ptr jpeg, Bits *from, const Block *of, JCO
     }
 }
 
-/* Decode the blocks of a group. */
-INLINE void decode_blocks(j_decompress_ptr jpeg, Huffman *huffman, JBLOCKROW *blocks) {
+/* Remember how to go on at the group that comes next. */
+static void remember_here(Huffman *huffman) {
+    const Bits *bits = &huffman->bits;
+    const uint32_t bit = (uint32_t)((bits->next - huffman->codes) * 8 - bits->count);
+    remember(&huffman->points, &(Point){huffman->at, bit, {huffman->dc[0], huffman->dc[1], huffman->dc[2]}});
+}
+
+/* Decode the blocks of the group that comes next; nobody wants them, if `blocks` is NULL. */
+INLINE void decode_group(j_decompress_ptr jpeg, Huffman *huffman, JBLOCKROW *blocks) {
+    if (huffman->at % APART == 0 && huffman->points.file)
+        remember_here(huffman);
     Bits bits = huffman->bits;
-    if (huffman->group < huffman->first || huffman->group > huffman->last)
-        blocks = NULL; /* libjpeg does not look at them: see decompress_onepass */
-    huffman->group = huffman->group + 1 == jpeg->MCUs_per_row ? 0 : huffman->group + 1;
     for (int k = 0; k < jpeg->blocks_in_MCU; k++)
         decode_block(jpeg, &bits, &huffman->blocks[k], blocks ? blocks[k][0] : NULL);
     huffman->bits = bits;
+    huffman->at++;
     if (bits.next - bits.count / 8 > huffman->end) /* it ran into what follows the copy */
         jpeg->err->error_exit((j_common_ptr)jpeg);
 }
 
+/* Go on at the last point that is known of a group's stretch, and not behind the group. Return whether that leads on. */
+static int enter(Huffman *huffman, uint32_t group) {
+    Point point;
+    if (!find_point(&huffman->points, group, &point) || point.group <= huffman->at ||
+        point.bit / 8 > (size_t)(huffman->end - huffman->codes))
+        return 0;
+    huffman->bits = (Bits){huffman->codes + point.bit / 8, 0, 0};
+    refill(&huffman->bits);
+    go_past(&huffman->bits, point.bit % 8);
+    for (int part = 0; part < PARTS; part++)
+        huffman->dc[part] = point.dc[part];
+    huffman->at = point.group;
+    return 1;
+}
+
+/* Parse nothing of what comes before a group, as far as is known how; or before the next stretch. */
+static void come_near(Huffman *huffman, uint32_t group) {
+    const uint32_t last = huffman->at | (STRETCH - 1);
+    if (huffman->points.file && !enter(huffman, group) && last < group)
+        enter(huffman, last);
+}
+
+/* Come to a group; nobody wants those before it. */
+INLINE void come_to(j_decompress_ptr jpeg, Huffman *huffman, uint32_t group) {
+    come_near(huffman, group);
+    while (huffman->at < group) {
+        decode_group(jpeg, huffman, NULL);
+        if (huffman->at % STRETCH == 0)
+            come_near(huffman, group);
+    }
+}
+
+/* Decode a group that libjpeg asks for; one that nobody wants is left until one behind it is wanted. */
+INLINE void decode_asked(j_decompress_ptr jpeg, Huffman *huffman, JBLOCKROW *blocks) {
+    const uint32_t group = huffman->asked++;
+    const JDIMENSION column = huffman->column;
+    huffman->column = column + 1 == jpeg->MCUs_per_row ? 0 : column + 1;
+    if (!blocks || column < huffman->first || column > huffman->last)
+        return; /* libjpeg does not look at them: see decompress_onepass */
+    if (huffman->at < group)
+        come_to(jpeg, huffman, group);
+    decode_group(jpeg, huffman, blocks);
+}
+
 static boolean decode_mcu(j_decompress_ptr jpeg, JBLOCKROW *blocks) {
-    decode_blocks(jpeg, huffman_of(jpeg), blocks);
+    decode_asked(jpeg, huffman_of(jpeg), blocks);
     return TRUE;
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
 /* The same: this processor shifts by any number of bits in one instruction, which is a tenth of the time. */
 __attribute__((target("bmi2"))) static boolean decode_mcu_bmi2(j_decompress_ptr jpeg, JBLOCKROW *blocks) {
-    decode_blocks(jpeg, huffman_of(jpeg), blocks);
+    decode_asked(jpeg, huffman_of(jpeg), blocks);
     return TRUE;
 }
 #define HAS_BMI2 __builtin_cpu_supports("bmi2")
@@ -307,11 +363,11 @@ __attribute__((target("bmi2"))) static boolean decode_mcu_bmi2(j_decompress_ptr 
 #define HAS_BMI2 0
 #endif
 
-/* Decode what follows the header here, where that can be. */
-static void begin_huffman(j_decompress_ptr jpeg) {
+/* Decode what follows the header here, where that can be; `file` is the hash of the file, or 0. */
+static void begin_huffman(j_decompress_ptr jpeg, uint64_t file) {
     Huffman *huffman = huffman_of(jpeg);
     huffman->end = NULL;
-    huffman->group = 0;
+    huffman->at = huffman->asked = huffman->column = 0;
     if (jpeg->restart_interval || LIBJPEG_TURBO_VERSION_NUMBER >= 3002000)
         return;
     size_t nbytes = jpeg->src->bytes_in_buffer;
@@ -320,11 +376,15 @@ static void begin_huffman(j_decompress_ptr jpeg) {
     unsigned char *end = copy_codes(&huffman->behind, jpeg->src->next_input_byte + nbytes, codes);
     memset(end, 0, BEYOND);
     huffman->bits = (Bits){codes, 0, 0};
+    huffman->codes = codes;
     huffman->end = end;
+    huffman->points.file = places && nbytes < UINT32_MAX / 8 ? file : 0;
+    huffman->points.stretch.name = 0;
+    huffman->points.has_more = 0;
+    memset(huffman->dc, 0, sizeof huffman->dc);
     for (int k = 0; k < jpeg->comps_in_scan; k++) {
         const jpeg_component_info *part = jpeg->cur_comp_info[k];
         Table *ac = &ac_tables[part->ac_tbl_no];
-        huffman->dc[k] = 0;
         make_table(jpeg->dc_huff_tbl_ptrs[part->dc_tbl_no], &dc_tables[part->dc_tbl_no]);
         if (k && part->ac_tbl_no == jpeg->cur_comp_info[k - 1]->ac_tbl_no)
             continue;
@@ -348,12 +408,21 @@ static void want_columns(j_decompress_ptr jpeg, JDIMENSION first, JDIMENSION col
     huffman->last = (first + columns - 1) / width;
 }
 
-/* All blocks were decoded: let libjpeg read on behind them. Return whether there was nothing else among the codes. */
+/* All rows were decoded: go past what nobody wanted of the last ones, and let libjpeg read on behind them. Return
+ * whether there was nothing else among the codes. */
 static int end_huffman(j_decompress_ptr jpeg) {
-    const Huffman *huffman = huffman_of(jpeg);
+    Huffman *huffman = huffman_of(jpeg);
     if (!huffman->end)
         return 1;
+    come_to(jpeg, huffman, huffman->asked);
     jpeg->src->bytes_in_buffer -= huffman->behind - jpeg->src->next_input_byte;
     jpeg->src->next_input_byte = huffman->behind;
     return huffman->bits.next - huffman->bits.count / 8 >= huffman->end;
+}
+
+/* Nothing more is read: let others know where this file can be entered. */
+static void share_points(j_decompress_ptr jpeg) {
+    Huffman *huffman = huffman_of(jpeg);
+    if (huffman->end && huffman->points.stretch.name)
+        share(&huffman->points);
 }

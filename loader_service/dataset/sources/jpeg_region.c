@@ -87,13 +87,13 @@ static void widen(j_decompress_ptr jpeg, JDIMENSION *left, JDIMENSION *width) {
     *width = end - first;
 }
 
-static int decode(j_decompress_ptr jpeg, int top, int left, int height, int width, unsigned char *out) {
+static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int height, int width, unsigned char *out) {
     jpeg_start_decompress(jpeg);
     if (top < 0 || left < 0 || height < 1 || width < 1 || (JDIMENSION)top > jpeg->output_height ||
         (JDIMENSION)height > jpeg->output_height - top || (JDIMENSION)left > jpeg->output_width ||
         (JDIMENSION)width > jpeg->output_width - left)
         return REFUSED;
-    begin_huffman(jpeg);
+    begin_huffman(jpeg, file);
     JDIMENSION first = left, columns = width;
     widen(jpeg, &first, &columns);
     jpeg_crop_scanline(jpeg, &first, &columns); /* which begins further left, where blocks do */
@@ -108,9 +108,10 @@ static int decode(j_decompress_ptr jpeg, int top, int left, int height, int widt
             return REFUSED;
         memcpy(out + done * nbytes, row + (left - first) * pixel, nbytes);
     }
-    if (jpeg->output_scanline < jpeg->output_height)
-        return DONE;
-    return end_huffman(jpeg) && jpeg_finish_decompress(jpeg) ? DONE : REFUSED; /* the last row: what follows is read */
+    int is_last = jpeg->output_scanline == jpeg->output_height; /* row: what follows is read */
+    int done = !is_last || (end_huffman(jpeg) && jpeg_finish_decompress(jpeg)) ? DONE : REFUSED;
+    share_points(jpeg);
+    return done;
 }
 
 static void prepare(Decoder *decoder) {
@@ -133,18 +134,25 @@ int jpeg_size(const unsigned char *data, size_t nbytes, int size[2]) {
     return done;
 }
 
+/* Remember here where JPEGs can be entered: in zeros, or in what others remember there. */
+void jpeg_remember(void *memory, size_t nbytes) {
+    stretches = memory;
+    places = nbytes / sizeof(Stretch);
+}
+
 /* Decode rows and columns of a JPEG that is scaled down by `shrink`, 1, 2, 4 or 8; in pixels of what it is then.
  *
- * channels: 1 grey, 3 RGB, 4 RGB and 255. out: height x width x channels bytes; undefined, if REFUSED is returned. */
-int jpeg_region(const unsigned char *data, size_t nbytes, int channels, int shrink, int top, int left, int height,
-                int width, unsigned char *out) {
+ * file: a hash of the data, by which it is remembered; 0, if it is not to be. channels: 1 grey, 3 RGB, 4 RGB and 255.
+ * out: height x width x channels bytes; undefined, if REFUSED is returned. */
+int jpeg_region(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int shrink, int top, int left,
+                int height, int width, unsigned char *out) {
     Decoder decoder;
     volatile int done = REFUSED; /* libjpeg may jump back here */
     prepare(&decoder);
     if (!setjmp(decoder.refuse) && begin(&decoder, data, nbytes) == DONE) {
         decoder.jpeg.scale_denom = shrink; /* of 1, as the header left it */
         decoder.jpeg.out_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 3 ? JCS_EXT_RGB : JCS_EXT_RGBA;
-        done = decode(&decoder.jpeg, top, left, height, width, out);
+        done = decode(&decoder.jpeg, file, top, left, height, width, out);
     }
     jpeg_destroy_decompress(&decoder.jpeg);
     return done;

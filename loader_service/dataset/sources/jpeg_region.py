@@ -1,18 +1,27 @@
-"""Parts of JPEGs, decoded alone: jpeg_region.c, where it was built. Without it nothing is different but the speed."""
+"""Parts of JPEGs, decoded alone: jpeg_region.c, where it was built. Without it nothing is different but the speed.
+
+Where a file can be entered, other than at its beginning, is remembered: see jpeg_points.h. A process that is forked off
+one with the kernel, as workers are, shares what is remembered with all others; files are known by their bytes.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from functools import cache
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
-from loader_service.dataset.kernels import ADDRESS, INT, SIZE, library_of
+from loader_service.dataset.kernels import ADDRESS, INT, KEY, SIZE, library_of
+from loader_service.machine import all_memory
 from loader_service.protocol.arena import address_of
 
 WHOLE = "LOADER_SERVICE_WHOLE_JPEGS"  # in the environment: decode all of each, as if there were no kernel
+MOST_POINTS, PART_OF_MEMORY = 2**31, 64  # bytes for what is remembered; taken as it fills: 1.3 KB a photo
 HeightWidth = ctypes.c_int * 2
 
 
@@ -23,7 +32,10 @@ class Kernel:
         """Take them out of the library."""
         self._size, self._region = library.jpeg_size, library.jpeg_region
         self._size.argtypes = [ADDRESS, SIZE, ADDRESS]
-        self._region.argtypes = [ADDRESS, SIZE, *[INT] * 6, ADDRESS]
+        self._region.argtypes = [ADDRESS, SIZE, KEY, *[INT] * 6, ADDRESS]
+        library.jpeg_remember.argtypes = [ADDRESS, SIZE]
+        self.points = _shared_memory(min(MOST_POINTS, all_memory() // PART_OF_MEMORY))  #: what is remembered
+        library.jpeg_remember(address_of(self.points), len(self.points))
 
     def size(self, encoded: bytes | memoryview) -> tuple[int, int] | None:
         """Return height and width of a JPEG; None, if it is of a kind of which only the whole can be decoded."""
@@ -32,16 +44,27 @@ class Kernel:
         return None if refused else (size[0], size[1])
 
     def region(
-        self, encoded: bytes | memoryview, shrink: int, top: int, left: int, out: np.ndarray
+        self, encoded: bytes | memoryview, shrink: int, top: int, left: int, out: np.ndarray, *, remember: bool = False
     ) -> np.ndarray | None:
         """Decode the part of a JPEG that fills `out`, (height, width, channels); of one scaled down by `shrink`.
 
+        Args:
+            remember: Whether other parts of the same file may be wanted later, which can then be had sooner.
         Returns:
             `out`; None, if only the whole can be decoded, or nothing: it is damaged as far as it was read.
         """
         height, width, channels = out.shape
-        place = (top, left, height, width)
-        return None if self._region(_memory(encoded), len(encoded), channels, shrink, *place, address_of(out)) else out
+        file = xxh3_64_intdigest(encoded) if remember else 0
+        how = (channels, shrink, top, left, height, width)
+        return None if self._region(_memory(encoded), len(encoded), file, *how, address_of(out)) else out
+
+
+def _shared_memory(nbytes: int) -> NDArray[np.uint8]:
+    """Return so many zeros, which forks share; none, where they are not to be had."""
+    try:
+        return np.frombuffer(mmap.mmap(-1, nbytes), np.uint8)
+    except (OSError, ValueError, OverflowError):  # where no more is promised than there is; or nothing is left
+        return np.empty(0, np.uint8)
 
 
 def _memory(encoded: bytes | memoryview) -> bytes | int:
