@@ -7,8 +7,7 @@ nobody antialiases. Decoding is nearly all of the work, so all that use libjpeg-
 
 tf.data, DALI and we decode only the part that is cropped out. So does the floor of training, with our kernel, since no
 Python package offers that part alone; where it is not built, and in evaluation, the floor decodes the whole picture.
-Ours and the floor remember where each file can be entered: the first epoch is warm-up, and takes a fifth longer than
-those that are timed.
+Ours and the floor remember where each file can be entered: the first epoch is warm-up, and takes longer than others.
 
 Large photos: 300 JPEGs of 12 megapixels, trained on in the same way. Ours decodes them at a half, a quarter or an
 eighth of their size, where the crop is scaled down by as much: `shrink_on_load=True`.
