@@ -41,11 +41,11 @@ def files(large: bool) -> list[bytes]:
     return [data.photo(number).read_bytes() for number in range(0, data.PHOTOS, data.PHOTOS // PHOTOS)]
 
 
-def parts_of(size: tuple[int, int], shrinks: bool, rng: np.random.Generator) -> tuple[int, int, int, np.ndarray]:
-    """Draw a part: by how much the picture is scaled down, top, left, and room for the part."""
+def part_of(size: tuple[int, int], shrinks: bool, rng: np.random.Generator) -> tuple[int, int, int, int, int]:
+    """Draw a part: by how much the picture is scaled down; top, left, height, width, in pixels of what it is then."""
     top, left, height, width = random_box(*size, rng)
     shrink = next(by for by in (SHRINKS if shrinks else (1,)) if by == 1 or min(height, width) // by >= SIZE)
-    return shrink, top // shrink, left // shrink, np.empty((height // shrink, width // shrink, 3), np.uint8)
+    return shrink, top // shrink, left // shrink, height // shrink, width // shrink
 
 
 def epoch(decoder: Kernel, encoded: list[bytes], shrinks: bool, rng: np.random.Generator) -> tuple[float, float]:
@@ -54,10 +54,10 @@ def epoch(decoder: Kernel, encoded: list[bytes], shrinks: bool, rng: np.random.G
     for order, one in zip(itertools.cycle([(False, True), (True, False)]), encoded, strict=False):
         size = decoder.size(one)
         assert size is not None, "photos are common JPEGs"
-        shrink, top, left, room = parts_of(size, shrinks, rng)
+        shrink, top, left, height, width = part_of(size, shrinks, rng)
         made = []
         for remember in order:
-            out = np.empty_like(room)
+            out = np.empty((height, width, 3), np.uint8)
             began = time.perf_counter()
             decoder.region(one, shrink, top, left, out, remember=remember)
             took[remember] += time.perf_counter() - began

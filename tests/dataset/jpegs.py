@@ -6,6 +6,7 @@ from functools import cache
 import cv2
 import numpy as np
 import simplejpeg
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -47,3 +48,10 @@ def decoded(encoded, color, shrink=1):
     height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
     sides = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)} if shrink > 1 else {}
     return np.asarray(simplejpeg.decode_jpeg(encoded, color, **sides))
+
+
+def windows(height, width):
+    """Draw parts of a picture: top, left, height, width."""
+    return st.tuples(st.integers(0, height - 1), st.integers(0, width - 1)).flatmap(
+        lambda at: st.tuples(*map(st.just, at), st.integers(1, height - at[0]), st.integers(1, width - at[1]))
+    )

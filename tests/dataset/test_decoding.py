@@ -16,7 +16,7 @@ from loader_service import Dataset
 from loader_service.dataset.sources import jpeg_region
 from loader_service.dataset.sources.decoding import EncodedJpeg, decode_image, left_encoded
 from loader_service.protocol.errors import DatasetError
-from tests.dataset.jpegs import COMMON, KINDS, RARE, SIZES, decoded, jpeg
+from tests.dataset.jpegs import COMMON, KINDS, RARE, SIZES, decoded, jpeg, windows
 
 NAMES = {"rgb": "RGB", "grayscale": "GRAY", "rgba": "RGBA"}
 TOLERANCE = 4.0  # levels of 256, on average: what a smaller decoding may differ by
@@ -51,12 +51,6 @@ def album(tmp_path):
         (tmp_path / "album" / "a").mkdir(parents=True, exist_ok=True)
         (tmp_path / "album" / "a" / f"{number}.jpg").write_bytes(jpeg(kind, 90, 120))
     return tmp_path / "album"
-
-
-def windows(height, width):
-    return st.tuples(st.integers(0, height - 1), st.integers(0, width - 1)).flatmap(
-        lambda at: st.tuples(*map(st.just, at), st.integers(1, height - at[0]), st.integers(1, width - at[1]))
-    )
 
 
 @is_built

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader_service.dataset.sources import jpeg_region
-from tests.dataset.jpegs import COMMON, decoded, jpeg
+from tests.dataset.jpegs import COMMON, decoded, jpeg, windows
 
 pytestmark = pytest.mark.skipif(jpeg_region.kernel() is None, reason="the kernel is not built here")
 
@@ -42,17 +42,6 @@ def part_of(encoded, window, shrink=1, *, remember=True):
     return jpeg_region.kernel().region(
         encoded, shrink, top, left, np.empty((rows, columns, 3), np.uint8), remember=remember
     )
-
-
-def windows(height, width):
-    """Draw parts of a picture."""
-    rows, columns = (
-        st.tuples(st.integers(0, side - 1), st.integers(1, side)).map(
-            lambda at, side=side: (at[0], min(at[1], side - at[0]))
-        )
-        for side in (height, width)
-    )
-    return st.tuples(rows, columns).map(lambda at: (at[0][0], at[1][0], at[0][1], at[1][1]))
 
 
 def damaged_above(encoded):

@@ -423,6 +423,6 @@ static int end_huffman(j_decompress_ptr jpeg) {
 /* Nothing more is read: let others know where this file can be entered. */
 static void share_points(j_decompress_ptr jpeg) {
     Huffman *huffman = huffman_of(jpeg);
-    if (huffman->end && huffman->points.stretch.name)
+    if (huffman->end)
         share(&huffman->points);
 }

@@ -73,9 +73,9 @@ static Stretch *place_of(uint64_t name) { return &stretches[(name >> 1) % places
 /* Let others know what was found. */
 static void share(Points *points) {
     static __thread unsigned int turn;
-    Stretch *place = place_of(points->stretch.name), other;
     if (!points->has_more)
         return;
+    Stretch *place = place_of(points->stretch.name), other;
     points->has_more = 0;
     if (take(place, &other)) {
         if (other.name == points->stretch.name ? other.count >= points->stretch.count : ++turn % STAYS)
@@ -89,8 +89,7 @@ static void share(Points *points) {
 static void turn_to(Points *points, uint32_t number) {
     if (points->number == number && points->stretch.name)
         return;
-    if (points->stretch.name)
-        share(points);
+    share(points);
     uint64_t name = name_of(points->file, number);
     if (!take(place_of(name), &points->stretch) || points->stretch.name != name) {
         points->stretch.name = name;
