@@ -1,5 +1,6 @@
 """What every test gets: an address of its own, and a look behind it for what it left."""
 
+import gc
 import os
 import shutil
 import signal
@@ -17,6 +18,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jo
 
 settings.register_profile("no deadline", deadline=None)  # a machine may be busy; pytest's own limit ends what hangs
 settings.load_profile("no deadline")
+
+
+def pytest_collection_finish():
+    """Leave alone what imports have made: TensorFlow's objects are most of what a look behind a test goes through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

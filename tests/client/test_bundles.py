@@ -24,12 +24,6 @@ SPEC = {"x": FieldSpec((3, 5), "float32"), "flag": FieldSpec((), "bool"), "y": F
 SLOTS, ROWS = 6, 4
 
 
-def refuses_sevens(sample):
-    if sample["x"][0] == 7:
-        raise ValueError("a seven")
-    return sample
-
-
 @pytest.fixture(scope="module")
 def slots():
     """A reader of slots that are full of numbers, and what each of them holds."""
@@ -117,7 +111,12 @@ def test_those_that_are_there_come_together():
 
 
 def test_an_error_waits_until_what_came_before_it_is_handed_out():
-    dataset = Dataset.from_arrays(x=np.arange(10)[:, None]).map(f"{__name__}:refuses_sevens").batch(2)
+    def refuses_sevens(sample):  # in here: by name, workers would import this module, and TensorFlow with it
+        if sample["x"][0] == 7:
+            raise ValueError("a seven")
+        return sample
+
+    dataset = Dataset.from_arrays(x=np.arange(10)[:, None]).map(refuses_sevens).batch(2)
     with loader_client.connect(workers=1) as loader, loader.stream(dataset) as stream:
         n = 0
         while n < 3:

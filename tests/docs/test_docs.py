@@ -2,10 +2,7 @@
 
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -19,14 +16,9 @@ from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.kinds import AnyFinish, AnySelection, AnySource, AnyTransform, kind_of, models_of
 from loader_service.dataset.schema import json_schema
 from loader_service.protocol.environment import DEFAULTS, ENVIRONMENT
-from tests.docs import run_blocks, run_examples
+from tests.docs import run_blocks
+from tests.docs.pages import EXAMPLES, PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 COMMANDS = list(cli.COMMANDS)
 INNER = {
     "declaration",
@@ -53,26 +45,6 @@ def name_of(path):
 
 def public_methods(cls):
     return [name for name in dir(cls) if not name.startswith("_")]
-
-
-@pytest.mark.timeout(700)
-def test_the_code_of_every_page_runs_from_top_to_bottom(readers_folder, nothing_left, address):
-    pages = [page for page in PAGES if run_blocks.BLOCK.search(page.read_text())]
-    ran = subprocess.run(
-        [sys.executable, run_blocks.__file__, *pages], capture_output=True, text=True, timeout=690, check=False
-    )
-    print(ran.stdout)  # what took how long
-
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-
-
-@pytest.mark.timeout(700)
-def test_every_example_runs(readers_folder, nothing_left, address):
-    ran = subprocess.run(
-        [sys.executable, run_examples.__file__, *EXAMPLES], capture_output=True, text=True, timeout=690, check=False
-    )
-
-    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_every_example_has_a_row_and_tells_of_its_options():
