@@ -9,10 +9,20 @@ import cv2
 import numpy as np
 from pydantic import BeforeValidator, Field
 
+from loader_service.dataset.transforms.geometry.bilinear import scaled_bilinearly
 from loader_service.dataset.transforms.geometry.mirroring import flipped
-from loader_service.dataset.transforms.geometry.moves import Cut, Matrix, as_array, product, scaled
+from loader_service.dataset.transforms.geometry.moves import (
+    UPRIGHT,
+    Cut,
+    Matrix,
+    Mirror,
+    Scale,
+    as_array,
+    product,
+    scaled,
+)
 from loader_service.dataset.transforms.geometry.opencv import AT_ONCE, with_channels
-from loader_service.dataset.transforms.geometry.placement import UPRIGHT, Placement, moved
+from loader_service.dataset.transforms.geometry.placement import Placement, moved
 
 Interpolation = Literal["nearest", "bilinear", "area", "cubic", "lanczos"]
 Smooth = Literal["nearest", "bilinear", "cubic", "lanczos"]  # what a warp can do
@@ -70,30 +80,52 @@ def drawn(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray
     inner, mirror = placement.inner, placement.mirror
     part = _part(picture, placement.window, look, out if mirror == UPRIGHT else None)
     if placement.scale is not None:
-        part = resized(part, *placement.scale, look.interpolation, look.antialias, out if inner is None else None)
-        part = part if inner is None else _part(part, inner, look, None)
+        return resized(part, placement.scale, look.interpolation, look.antialias, out, inner, mirror)
     return part if mirror == UPRIGHT else flipped(part, mirror, out)
 
 
 def resized(
-    picture: np.ndarray, height: int, width: int, interpolation: Interpolation, antialias: bool, out: np.ndarray | None
+    picture: np.ndarray,
+    scale: Scale,
+    interpolation: Interpolation,
+    antialias: bool,
+    out: np.ndarray | None,
+    inner: Cut | None = None,
+    mirror: Mirror = UPRIGHT,
 ) -> np.ndarray:
-    """Return a picture in another size; in `out`, if that is given and fits, or as it is, where it has that size."""
-    rows, columns, *_ = picture.shape
-    if rows == height and columns == width:
-        return picture
+    """Return a picture in another size, or a part of that, mirrored.
+
+    It is a view, where it has that size already; else it is in `out`, if that is given and fits.
+
+    Args:
+        inner: The part, in pixels of the new size; None for all of it.
+    """
     if picture.dtype.kind == "b":
         seen = None if out is None else out.view(np.uint8)
-        return resized(picture.view(np.uint8), height, width, interpolation, antialias, seen).view(bool)
+        return resized(picture.view(np.uint8), scale, interpolation, antialias, seen, inner, mirror).view(bool)
+    rows, columns, *_ = picture.shape
+    height, width = scale
+    whole = out if inner is None and mirror == UPRIGHT else None
+    if rows == height and columns == width:
+        return _shown(picture, inner, mirror, out)
     if antialias and (rows > 2 * height or columns > 2 * width) and interpolation not in ("nearest", "area"):
         down, across = rows / height, columns / width
         smaller, by_height, by_width = _reduced(picture, down, across)
         if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
             matrix = product(_inverse_scale(by_height, by_width), scaled(down, across))
-            return by_matrix(smaller, matrix, height, width, Look(interpolation), out)
+            return _shown(by_matrix(smaller, matrix, height, width, Look(interpolation), whole), inner, mirror, out)
         picture = smaller
-    made = cv2.resize(picture, (width, height), dst=out, interpolation=RESIZING[interpolation])
-    return with_channels(made, picture)
+    made = scaled_bilinearly(picture, scale, inner, mirror, out) if interpolation == "bilinear" else None
+    if made is not None:
+        return made
+    made = cv2.resize(picture, (width, height), dst=whole, interpolation=RESIZING[interpolation])
+    return _shown(with_channels(made, picture), inner, mirror, out)
+
+
+def _shown(picture: np.ndarray, inner: Cut | None, mirror: Mirror, out: np.ndarray | None) -> np.ndarray:
+    """Return a part of a picture, mirrored; in `out`, if it is mirrored, and that is given and fits."""
+    part = picture if inner is None else _part(picture, inner, Look(), None)
+    return part if mirror == UPRIGHT else flipped(part, mirror, out)
 
 
 def _part(picture: np.ndarray, window: Cut, look: Look, out: np.ndarray | None) -> np.ndarray:

@@ -33,6 +33,9 @@ class Mirror(NamedTuple):
     top_bottom: bool
 
 
+UPRIGHT = Mirror(False, False)
+
+
 class Scale(NamedTuple):
     """A whole picture in another size, in pixels."""
 

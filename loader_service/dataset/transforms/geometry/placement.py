@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.transforms.geometry.moves import (
     IDENTITY,
+    UPRIGHT,
     Bend,
     Cut,
     Matrix,
@@ -31,8 +32,6 @@ from loader_service.dataset.transforms.geometry.moves import (
     product,
     scaled,
 )
-
-UPRIGHT = Mirror(False, False)
 
 
 class Placement:

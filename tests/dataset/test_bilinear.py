@@ -1,0 +1,80 @@
+"""Pictures scaled by the kernel are those that OpenCV scales, cut and mirrored after that; where there is none, too."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from loader_service.dataset.transforms.geometry import bilinear
+from loader_service.dataset.transforms.geometry.drawing import resized
+from loader_service.dataset.transforms.geometry.moves import Cut, Mirror, Scale
+
+needs_kernel = pytest.mark.skipif(bilinear.kernel() is None, reason="there is no kernel, or no AVX2")
+SIDES = st.integers(1, 70) | st.integers(71, 400)
+MIRRORS = st.builds(Mirror, st.booleans(), st.booleans())
+
+
+@st.composite
+def scalings(draw):
+    """A picture's size, a new one, and a part of that."""
+    scale = Scale(draw(SIDES), draw(SIDES))
+    top, left = draw(st.integers(0, scale.height - 1)), draw(st.integers(0, scale.width - 1))
+    height, width = draw(st.integers(1, scale.height - top)), draw(st.integers(1, scale.width - left))
+    return draw(SIDES), draw(SIDES), scale, Cut(top, left, height, width)
+
+
+def noise(*shape):
+    return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
+
+
+def by_opencv(picture, scale, part, mirror):
+    top, left, height, width = part
+    made = cv2.resize(picture, (scale.width, scale.height)).reshape(*scale, -1)[top : top + height, left : left + width]
+    return made[:: -1 if mirror.top_bottom else 1, :: -1 if mirror.left_right else 1]
+
+
+@needs_kernel
+@given(scalings(), st.sampled_from([3, 4]), MIRRORS, st.booleans())
+@example((1, 1, Scale(1, 2), Cut(0, 0, 1, 2)), 3, Mirror(False, False), False)
+@example((448, 448, Scale(224, 224), Cut(0, 0, 224, 224)), 3, Mirror(True, False), False)  # OpenCV has its own way
+def test_the_pixels_are_those_of_opencv(scaling, channels, mirror, is_part):
+    height, width, scale, part = scaling
+    picture = noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
+    out = np.empty((part.height, part.width, channels), np.uint8)
+
+    made = bilinear.scaled_bilinearly(picture, scale, part, mirror, out)
+
+    assert made is out
+    assert np.array_equal(made, by_opencv(picture, scale, part, mirror))
+
+
+@needs_kernel
+@given(scalings(), st.sampled_from([3, 4]))
+def test_nothing_is_written_beside_the_row(scaling, channels):
+    height, width, scale, part = scaling
+    rows = np.full((3, part.height, part.width, channels), 77, np.uint8)
+
+    bilinear.scaled_bilinearly(noise(height, width, channels), scale, part, Mirror(False, True), rows[1])
+
+    assert (rows[[0, 2]] == 77).all()
+
+
+@given(scalings(), st.sampled_from([1, 2, 3, 4]), MIRRORS, st.sampled_from(["uint8", "float32"]))
+def test_pictures_of_all_kinds_are_scaled_cut_and_mirrored(scaling, channels, mirror, dtype):
+    height, width, scale, part = scaling
+    picture = noise(height, width, channels).astype(dtype)
+
+    made = resized(picture, scale, "bilinear", False, None, part, mirror)
+
+    assert np.array_equal(made, by_opencv(picture, scale, part, mirror))
+
+
+@needs_kernel
+def test_a_row_that_does_not_fit_is_left_alone():
+    other = np.zeros((5, 5, 3), np.uint8)
+
+    made = bilinear.scaled_bilinearly(noise(9, 9, 3), Scale(5, 6), None, Mirror(False, False), other)
+
+    assert made.shape == (5, 6, 3)
+    assert not other.any()
