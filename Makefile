@@ -45,7 +45,7 @@ fuzz-jpeg: install
 	mkdir -p build/jpegs build/found
 	$(BIN)/python -m tests.faults.fuzz_jpeg build/jpegs
 	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-		tests/faults/fuzz_jpeg.c -ljpeg -o build/fuzz-jpeg
+		tests/faults/fuzz_jpeg.c -ljpeg -lm -o build/fuzz-jpeg
 	build/fuzz-jpeg -max_total_time=$(FUZZ_SECONDS) -max_len=6000 -timeout=20 build/found build/jpegs
 
 # Builds the images and runs docker-compose.yml: needs root, Docker with Compose, and some gigabytes.

@@ -5,8 +5,9 @@
 decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly, and
 nobody antialiases. Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
 
-tf.data, DALI and we decode only the part that is cropped out. So does the floor of training, with our kernel, since no
-Python package offers that part alone; where it is not built, and in evaluation, the floor decodes the whole picture.
+tf.data, DALI and we decode only the part that is cropped out. So does the floor of training, with our kernel, which
+scales it, too, since no Python package offers that; where it is not built, and in evaluation, the floor decodes the
+whole picture, and OpenCV scales it.
 Ours and the floor remember where each file can be entered: the first epoch is warm-up, and takes longer than others.
 
 Large photos: 300 JPEGs of 12 megapixels, trained on in the same way. Ours decodes them at a half, a quarter or an
@@ -94,10 +95,9 @@ class Train(Photos):
                 encoded = file.read()
             size = decoder.size(encoded)
             assert size is not None, "photos are common JPEGs"
-            top, left, height, width = random_box(*size, rng)
-            part = np.empty((height, width, 3), np.uint8)
-            decoder.region(encoded, 1, top, left, part, remember=True)
-            finish(part, rng, x[row])
+            part, mirror, out = random_box(*size, rng), (rng.random() < 0.5, False), (SIZE, SIZE)
+            if decoder.scaled(encoded, part, out, (0, 0, *out), mirror, x[row], remember=True) is None:  # no AVX2
+                self.write(i, rng, x[row])
         np.take(self.labels, ids, out=y)
 
     def tf_sample(self, path: Any, label: Any) -> tuple[Any, Any]:

@@ -37,7 +37,7 @@ class Kernel(NamedTuple):
 
 
 KERNELS = (
-    Kernel(DATASET / "sources" / "jpeg_region.c", "JPEGs will be decoded in whole", ("-ljpeg",)),
+    Kernel(DATASET / "sources" / "jpeg_region.c", "JPEGs will be decoded in whole", ("-ljpeg", "-lm")),
     Kernel(DATASET / "transforms" / "geometry" / "windows.c", "pictures in memory will be cut out one by one"),
     Kernel(DATASET / "transforms" / "geometry" / "bilinear.c", "pictures will be scaled by OpenCV", ("-lm",)),
     Kernel(DATASET / "sources" / "npy_bodies.c", ".npy files will be read one by one"),

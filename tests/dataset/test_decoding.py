@@ -15,6 +15,8 @@ from PIL import Image
 from loader_service import Dataset
 from loader_service.dataset.sources import jpeg_region
 from loader_service.dataset.sources.decoding import EncodedJpeg, decode_image, left_encoded
+from loader_service.dataset.transforms.geometry import bilinear
+from loader_service.dataset.transforms.geometry.moves import Cut, Mirror, Scale
 from loader_service.protocol.errors import DatasetError
 from tests.dataset.jpegs import COMMON, KINDS, RARE, SIZES, decoded, jpeg, windows
 
@@ -72,9 +74,32 @@ def test_any_part_has_the_pixels_of_the_whole(kind, color, data):
 
 
 @is_built
+@pytest.mark.skipif(bilinear.kernel() is None, reason="there is no kernel that scales, or no AVX2")
+@pytest.mark.parametrize("kind", COMMON)
+@pytest.mark.parametrize("color", ["rgb", "rgba"])
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_part_that_is_scaled_as_it_is_decoded_is_the_part_scaled(kind, color, data):
+    encoded = jpeg(kind, *data.draw(st.sampled_from((*SIZES, (203, 330)))))
+    picture = decoded(encoded, NAMES[color])
+    part, scale = data.draw(windows(*picture.shape[:2])), Scale(*data.draw(st.tuples(*[st.integers(1, 90)] * 2)))
+    inner, mirror = Cut(*data.draw(windows(*scale))), Mirror(data.draw(st.booleans()), data.draw(st.booleans()))
+    out = np.empty((inner.height, inner.width, picture.shape[2]), np.uint8)
+
+    assert jpeg_region.kernel().scaled(encoded, part, scale, inner, mirror, out) is out
+
+    top, left, height, width = part
+    expected = picture[top : top + height, left : left + width]
+    assert np.array_equal(out, bilinear.scaled_bilinearly(expected, scale, inner, mirror, None))
+
+
+@is_built
 @pytest.mark.parametrize("kind", RARE)
 def test_rare_kinds_and_cut_off_files_are_left_to_the_whole_way(kind):
-    assert jpeg_region.kernel().size(jpeg(kind, 33, 40)) is None
+    encoded, decoder = jpeg(kind, 33, 40), jpeg_region.kernel()
+
+    assert decoder.size(encoded) in (None, (33, 40))
+    assert decoder.region(encoded, 1, 0, 0, np.empty((33, 40, 3), np.uint8)) is None
 
 
 @is_built

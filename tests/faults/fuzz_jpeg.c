@@ -1,5 +1,6 @@
 /* Any bytes as a JPEG, for libFuzzer: a part is decoded as the whole picture is, or refused; never out of bounds. What is
  * remembered of a file makes no difference; what is remembered of another one does, but goes out of no bounds either.
+ * A part that is scaled as it is decoded is the one that is scaled when it is there.
  *
  * `make fuzz-jpeg` builds and runs it. The last bytes of an input say which part; they may follow a whole JPEG. */
 
@@ -10,6 +11,7 @@
 #define APART 2 /* small pictures are entered, too, and have several stretches */
 #define POINTS 4
 #include "../../loader_service/dataset/sources/jpeg_region.c"
+#include "../../loader_service/dataset/transforms/geometry/bilinear.c"
 
 enum { CHOICES = 6, LARGEST = 1 << 18 }; /* pixels: larger pictures take long, and show nothing else */
 enum { NOT = 0, FILE_HASH = 7 };
@@ -28,6 +30,24 @@ static void check_same(const unsigned char *expected, unsigned char *found, cons
     if (!expected != !found || (found && memcmp(expected, found, (size_t)part[4] * part[5] * part[0]) != 0))
         abort();
     free(found);
+}
+
+static void check_scaled(const uint8_t *data, size_t size, const unsigned char *expected, const int part[6],
+                         const uint8_t *choice) {
+    int height = 1 + choice[0] / 2, width = 1 + choice[1], top = choice[2] * height >> 8, left = choice[3] * width >> 8;
+    int rows = height - top, columns = width - left, mirror = choice[4] % 4;
+    size_t nbytes = (size_t)rows * columns * part[0];
+    unsigned char *found = malloc(nbytes), *again = malloc(nbytes);
+    int done = jpeg_scaled(data, size, FILE_HASH, part[0], part[2], part[3], part[4], part[5], height, width, top, left,
+                           rows, columns, mirror, found) == DONE;
+    if (done != (expected != NULL && can_scale()))
+        abort();
+    if (done && (scale_bilinear(expected, part[4], part[5], (ptrdiff_t)part[5] * part[0], part[0], height, width, top,
+                                left, rows, columns, mirror, again) != 0 ||
+                 memcmp(found, again, nbytes) != 0))
+        abort();
+    free(found);
+    free(again);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -57,6 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check_same(part, decoded(data, size, FILE_HASH, some), some); /* as far as the part reaches */
     check_same(whole, decoded(data, size, FILE_HASH, all), all);
     check_same(part, decoded(data, size, FILE_HASH, some), some); /* all is known */
+    if (channels > 1 && shrink == 1)
+        check_scaled(data, size, part, some, choice);
     free(whole);
     free(part);
     return 0;

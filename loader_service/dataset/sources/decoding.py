@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from pydantic import AfterValidator, Field
 
-from loader_service.dataset.sources.jpeg_region import kernel
+from loader_service.dataset.sources.jpeg_region import Part, kernel
 from loader_service.protocol.errors import DatasetError
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -66,6 +66,20 @@ class EncodedJpeg:
             if decoder.region(self._encoded, shrink, top, left, part, remember=in_part) is not None:
                 return part
         return self._whole(rows, columns, shrink)[top : top + height, left : left + width]
+
+    def decode_scaled(
+        self, part: Part, size: tuple[int, int], inner: Part, mirror: tuple[bool, bool], out: np.ndarray
+    ) -> np.ndarray | None:
+        """Decode a part of the picture, and scale it bilinearly, while it is in the cache: see `Kernel.scaled`.
+
+        Returns:
+            `out`; None where it has to be decoded first, or is damaged.
+        """
+        decoder = kernel()
+        if decoder is None or self.shape[2] < 3:
+            return None
+        in_part = part[2:] != self.shape[:2]
+        return decoder.scaled(self._encoded, part, size, inner, mirror, out, remember=in_part)
 
     def _whole(self, rows: int, columns: int, shrink: int) -> np.ndarray:
         if shrink > 1:

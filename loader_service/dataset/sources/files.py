@@ -35,7 +35,7 @@ from loader_service.dataset.sources.image_folder import SUFFIXES
 from loader_service.dataset.sources.labels import LABEL, Column, label_columns
 from loader_service.dataset.sources.mask import decode_mask
 from loader_service.dataset.sources.npy_bodies import NpyBodies
-from loader_service.dataset.sources.paths import Paths
+from loader_service.dataset.sources.paths import Paths, read_file
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -341,8 +341,7 @@ class _Pictures:
         return self._leave(self._read_file(sample_id))
 
     def _read_file(self, sample_id: int) -> bytes:
-        with open(self.path_of(sample_id), "rb", buffering=0) as file:
-            return file.read()
+        return read_file(self.path_of(sample_id))
 
 
 class FilesReader:

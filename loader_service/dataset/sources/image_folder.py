@@ -18,6 +18,7 @@ from loader_service.dataset.sources.decoding import (
     decode_image,
     left_encoded,
 )
+from loader_service.dataset.sources.paths import read_file
 from loader_service.dataset.sources.source import Index, ReadTable, Source, as_sub_index, sub_index
 from loader_service.protocol.errors import DatasetError, nearest
 from loader_service.protocol.spec import FieldSpec, Spec
@@ -137,8 +138,7 @@ class ImageFolderReader:
         """Return the picture, uint8 (height, width, channels), and its label; as in its file, where that is wanted."""
         sample: dict[str, Any] = {}
         if "image" in fields:
-            with open(self._root + self._paths[sample_id], "rb", buffering=0) as file:
-                content = file.read()
+            content = read_file(self._root + self._paths[sample_id])
             if "image" in encoded:
                 sample["image"] = left_encoded(content, self._color, shrinks=self.shrinks)
             else:

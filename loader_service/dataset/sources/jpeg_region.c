@@ -19,6 +19,7 @@
 #error "libjpeg-turbo 2.1 or later is needed: jpeg_crop_scanline, jpeg_skip_scanlines"
 #endif
 
+#include "../transforms/geometry/bilinear.h"
 #include "jpeg_huffman.h"
 
 enum { DONE = 0, REFUSED = 1 };
@@ -87,7 +88,9 @@ static void widen(j_decompress_ptr jpeg, JDIMENSION *left, JDIMENSION *width) {
     *width = end - first;
 }
 
-static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int height, int width, unsigned char *out) {
+/* Decode a part, and write it to `out`; or what is made of it, if that is anything: line by line, as they come. */
+static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int height, int width, const Scaled *made,
+                  unsigned char *out) {
     jpeg_start_decompress(jpeg);
     if (top < 0 || left < 0 || height < 1 || width < 1 || (JDIMENSION)top > jpeg->output_height ||
         (JDIMENSION)height > jpeg->output_height - top || (JDIMENSION)left > jpeg->output_width ||
@@ -100,13 +103,23 @@ static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int h
     want_columns(jpeg, first, columns);
     size_t pixel = jpeg->output_components, nbytes = width * pixel;
     /* Not aligned: to where it is, libjpeg-turbo writes past the caches, and copying what it wrote took a tenth of all. */
-    JSAMPROW row = *jpeg->mem->alloc_sarray((j_common_ptr)jpeg, JPOOL_IMAGE, columns * pixel + 1, 1) + 1;
+    j_common_ptr common = (j_common_ptr)jpeg;
+    JSAMPROW row = *jpeg->mem->alloc_sarray(common, JPOOL_IMAGE, columns * pixel + 1 + MARGIN, 1) + 1;
+    const unsigned char *line = row + (left - first) * pixel;
+    Scaler scaler;
+    if (made) {
+        void *memory = jpeg->mem->alloc_large(common, JPOOL_IMAGE, scaling_nbytes(made));
+        begin_scaling(&scaler, made, height, width, (int)pixel, memory, out);
+    }
     if (top > 0 && jpeg_skip_scanlines(jpeg, top) != (JDIMENSION)top)
         return REFUSED;
     for (int done = 0; done < height; done++) {
         if (jpeg_read_scanlines(jpeg, &row, 1) != 1)
             return REFUSED;
-        memcpy(out + done * nbytes, row + (left - first) * pixel, nbytes);
+        if (!made)
+            memcpy(out + done * nbytes, line, nbytes);
+        else if (wanted(&scaler) == done)
+            scale_line(&scaler, done, line);
     }
     int is_last = jpeg->output_scanline == jpeg->output_height; /* row: what follows is read */
     int done = !is_last || (end_huffman(jpeg) && jpeg_finish_decompress(jpeg)) ? DONE : REFUSED;
@@ -121,17 +134,27 @@ static void prepare(Decoder *decoder) {
     decoder->jpeg.mem = NULL; /* so that it can be destroyed, if it could not be created */
 }
 
-/* Write height and width of a JPEG, in pixels, if parts of it can be decoded. Return DONE or REFUSED. */
+static int two_bytes(const unsigned char *at) { return at[0] << 8 | at[1]; }
+
+/* Write height and width of a JPEG, in pixels, if parts of it might be decoded: `jpeg_region` says for sure. Return DONE
+ * or REFUSED. Only its frame header is looked for, since libjpeg takes a tenth of the time of a part to read them all. */
 int jpeg_size(const unsigned char *data, size_t nbytes, int size[2]) {
-    Decoder decoder;
-    volatile int done = REFUSED; /* libjpeg may jump back here */
-    prepare(&decoder);
-    if (!setjmp(decoder.refuse) && (done = begin(&decoder, data, nbytes)) == DONE) {
-        size[0] = (int)decoder.jpeg.image_height;
-        size[1] = (int)decoder.jpeg.image_width;
+    enum { SOF0 = 0xC0, SOF1, SOF15 = 0xCF, DHT = 0xC4, RST0 = 0xD0, SOS = 0xDA, FRAME = 10 };
+    const unsigned char *at = data, *end = data + nbytes;
+    if (nbytes < 2 || *at++ != 0xFF || *at++ != 0xD8)
+        return REFUSED;
+    while (end - at >= FRAME && *at++ == 0xFF) {
+        int marker = *at++, length = two_bytes(at);
+        if (marker == SOF0 || marker == SOF1) {
+            size[0] = two_bytes(at + 3), size[1] = two_bytes(at + 5);
+            return at[2] == 8 && size[0] && size[1] && (at[7] == 1 || at[7] == 3) ? DONE : REFUSED;
+        }
+        if (marker < SOF0 || (marker <= SOF15 && marker != DHT) || (marker >= RST0 && marker <= SOS) || length < 2 ||
+            marker == 0xFF || length > end - at)
+            return REFUSED;
+        at += length;
     }
-    jpeg_destroy_decompress(&decoder.jpeg);
-    return done;
+    return REFUSED;
 }
 
 /* Remember here where JPEGs can be entered: in zeros, or in what others remember there. */
@@ -140,20 +163,37 @@ void jpeg_remember(void *memory, size_t nbytes) {
     places = nbytes / sizeof(Stretch);
 }
 
-/* Decode rows and columns of a JPEG that is scaled down by `shrink`, 1, 2, 4 or 8; in pixels of what it is then.
- *
- * file: a hash of the data, by which it is remembered; 0, if it is not to be. channels: 1 grey, 3 RGB, 4 RGB and 255.
- * out: height x width x channels bytes; undefined, if REFUSED is returned. */
-int jpeg_region(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int shrink, int top, int left,
-                int height, int width, unsigned char *out) {
+static int decode_part(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int shrink, int top,
+                       int left, int height, int width, const Scaled *made, unsigned char *out) {
     Decoder decoder;
     volatile int done = REFUSED; /* libjpeg may jump back here */
     prepare(&decoder);
     if (!setjmp(decoder.refuse) && begin(&decoder, data, nbytes) == DONE) {
         decoder.jpeg.scale_denom = shrink; /* of 1, as the header left it */
         decoder.jpeg.out_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 3 ? JCS_EXT_RGB : JCS_EXT_RGBA;
-        done = decode(&decoder.jpeg, file, top, left, height, width, out);
+        done = decode(&decoder.jpeg, file, top, left, height, width, made, out);
     }
     jpeg_destroy_decompress(&decoder.jpeg);
     return done;
+}
+
+/* Decode rows and columns of a JPEG that is scaled down by `shrink`, 1, 2, 4 or 8; in pixels of what it is then.
+ *
+ * file: a hash of the data, by which it is remembered; 0, if it is not to be. channels: 1 grey, 3 RGB, 4 RGB and 255.
+ * out: height x width x channels bytes; undefined, if REFUSED is returned. */
+int jpeg_region(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int shrink, int top, int left,
+                int height, int width, unsigned char *out) {
+    return decode_part(data, nbytes, file, channels, shrink, top, left, height, width, NULL, out);
+}
+
+/* Decode rows and columns of a JPEG, of 3 or 4 channels, and scale them as bilinear.c does it; or refuse.
+ *
+ * new_height, new_width: their new size, of which the part is made that begins at part_top, part_left. */
+int jpeg_scaled(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int top, int left, int height,
+                int width, int new_height, int new_width, int part_top, int part_left, int part_height, int part_width,
+                int mirror, unsigned char *out) {
+    const Scaled made = {new_height, new_width, part_top, part_left, part_height, part_width, mirror};
+    if (!can_scale())
+        return REFUSED;
+    return decode_part(data, nbytes, file, channels, 1, top, left, height, width, &made, out);
 }

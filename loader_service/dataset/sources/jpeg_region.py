@@ -23,6 +23,7 @@ from loader_service.protocol.arena import address_of
 WHOLE = "LOADER_SERVICE_WHOLE_JPEGS"  # in the environment: decode all of each, as if there were no kernel
 MOST_POINTS, PART_OF_MEMORY = 2**31, 64  # bytes for what is remembered; taken as it fills: 1.3 KB a photo
 HeightWidth = ctypes.c_int * 2
+Part = tuple[int, int, int, int]  # top, left, height, width
 
 
 class Kernel:
@@ -30,9 +31,10 @@ class Kernel:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         """Take them out of the library."""
-        self._size, self._region = library.jpeg_size, library.jpeg_region
+        self._size, self._region, self._scaled = library.jpeg_size, library.jpeg_region, library.jpeg_scaled
         self._size.argtypes = [ADDRESS, SIZE, ADDRESS]
         self._region.argtypes = [ADDRESS, SIZE, KEY, *[INT] * 6, ADDRESS]
+        self._scaled.argtypes = [ADDRESS, SIZE, KEY, *[INT] * 12, ADDRESS]
         library.jpeg_remember.argtypes = [ADDRESS, SIZE]
         self.points = _shared_memory(min(MOST_POINTS, all_memory() // PART_OF_MEMORY))  #: what is remembered
         library.jpeg_remember(address_of(self.points), len(self.points))
@@ -54,9 +56,35 @@ class Kernel:
             `out`; None, if only the whole can be decoded, or nothing: it is damaged as far as it was read.
         """
         height, width, channels = out.shape
-        file = xxh3_64_intdigest(encoded) if remember else 0
         how = (channels, shrink, top, left, height, width)
-        return None if self._region(_memory(encoded), len(encoded), file, *how, address_of(out)) else out
+        return None if self._region(*_file(encoded, remember), *how, address_of(out)) else out
+
+    def scaled(
+        self,
+        encoded: bytes | memoryview,
+        part: Part,
+        size: tuple[int, int],
+        inner: Part,
+        mirror: tuple[bool, bool],
+        out: np.ndarray,
+        *,
+        remember: bool = False,
+    ) -> np.ndarray | None:
+        """Decode a part of a JPEG, and make of it what bilinear.c makes of pictures, in one go.
+
+        Args:
+            part: What is decoded: top, left, height and width, in pixels; as `inner`.
+            size: What it is scaled to: height, width.
+            inner: What is shown of that.
+            mirror: Whether that is mirrored: left-right, top-bottom.
+            out: Of shape (*inner's size, 3 or 4), contiguous.
+            remember: As for `region`.
+        Returns:
+            `out`; None where `region` returns it, and where nothing can be scaled here.
+        """
+        turned = mirror[0] + 2 * mirror[1]
+        how = (out.shape[2], *part, *size, *inner, turned)
+        return None if self._scaled(*_file(encoded, remember), *how, address_of(out)) else out
 
 
 def _shared_memory(nbytes: int) -> NDArray[np.uint8]:
@@ -65,6 +93,10 @@ def _shared_memory(nbytes: int) -> NDArray[np.uint8]:
         return np.frombuffer(mmap.mmap(-1, nbytes), np.uint8)
     except (OSError, ValueError, OverflowError):  # where no more is promised than there is; or nothing is left
         return np.empty(0, np.uint8)
+
+
+def _file(encoded: bytes | memoryview, remember: bool) -> tuple[bytes | int, int, int]:
+    return _memory(encoded), len(encoded), xxh3_64_intdigest(encoded) if remember else 0
 
 
 def _memory(encoded: bytes | memoryview) -> bytes | int:

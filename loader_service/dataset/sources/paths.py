@@ -1,4 +1,4 @@
-"""Where the files of samples lie, without a million Python strings."""
+"""Where the files of samples lie, without a million Python strings; and what they hold."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ class Paths:
     def __call__(self, sample_id: int) -> bytes:
         name = self.packed[sample_id] + self.suffix
         return name if self.any_root and name.startswith(b"/") else self.root + name
+
+
+def read_file(path: bytes) -> bytes:
+    """Return what a file holds: in four calls to the system, where `open` and `read` take eight."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        nbytes = os.fstat(file).st_size
+        parts = [os.read(file, nbytes + 1)]
+        while parts[-1] and len(parts[0]) != nbytes:  # it has just become longer or shorter, or has no size
+            parts.append(os.read(file, nbytes + 2**16))
+    finally:
+        os.close(file)
+    return b"".join(parts)

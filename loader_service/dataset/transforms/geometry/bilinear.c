@@ -1,5 +1,7 @@
 /* Pictures in memory, scaled bilinearly: see bilinear.h. */
 
+#include <stdlib.h>
+
 #include "bilinear.h"
 
 /* Scale a picture of pixels of 3 or 4 bytes. Return 0 if it was done; anything else, if it cannot be done here.
@@ -10,16 +12,17 @@ int scale_bilinear(const unsigned char *picture, int in_height, int in_width, pt
     const Scaled made = {height, width, top, left, part_height, part_width, mirror};
     const size_t nbytes = (size_t)in_width * channels;
     Scaler scaler;
-    void *memory = can_scale() ? begin_scaling(&scaler, &made, in_height, in_width, channels, out) : NULL;
-    unsigned char *copy = memory ? malloc(nbytes + BEYOND) : NULL;
-    for (int line; copy && (line = wanted(&scaler)) >= 0;) {
+    size_t scaling = (scaling_nbytes(&made) + MARGIN - 1) / MARGIN * MARGIN;
+    unsigned char *memory = can_scale() ? malloc(scaling + nbytes + MARGIN) : NULL;
+    if (!memory)
+        return 1;
+    begin_scaling(&scaler, &made, in_height, in_width, channels, memory, out);
+    for (int line; (line = wanted(&scaler)) >= 0;) {
         const unsigned char *from = picture + line * lines;
-        if ((in_height - 1 - line) * lines < BEYOND) /* nothing may be read behind the picture */
-            from = memcpy(copy, from, nbytes);
+        if ((in_height - 1 - line) * lines < MARGIN) /* nothing may be read behind the picture */
+            from = memcpy(memory + scaling, from, nbytes);
         scale_line(&scaler, line, from);
     }
-    int done = copy != NULL;
-    free(copy);
     free(memory);
-    return !done;
+    return 0;
 }

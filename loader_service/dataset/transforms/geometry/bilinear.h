@@ -8,17 +8,18 @@
  * then down: 10 are kept of each of two lines, of whose sum the last two are rounded off. Who calls checks the sizes.
  */
 
+#pragma once
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
     WEIGHT = 2048, /* all of it */
     LANES = 4,     /* numbers of a pixel that is scaled across, used or not */
     AT_ONCE = 8,   /* pixels that are mixed at once */
-    BEYOND = 16,   /* bytes that may be read from where the last pixel of a line begins */
+    MARGIN = 16,   /* bytes that may be read from where the last pixel of a line begins */
     MIRRORED = 1,
     UPSIDE_DOWN = 2,
 };
@@ -94,24 +95,24 @@ static int can_scale(void) {
 #endif
 }
 
-/* Begin to scale a picture of pixels of 3 or 4 bytes. Return the memory that it takes, to be freed; NULL, if there is
- * none. */
-static void *begin_scaling(Scaler *scaler, const Scaled *made, int in_height, int in_width, int channels,
-                           unsigned char *out) {
+/* Return how many bytes of memory `begin_scaling` wants. */
+static size_t scaling_nbytes(const Scaled *made) {
+    size_t columns = ((size_t)made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
+    return columns * (2 * LANES * sizeof(int16_t) + (LANES + 1) * sizeof(int32_t));
+}
+
+/* Begin to scale a picture of pixels of 3 or 4 bytes. */
+static void begin_scaling(Scaler *scaler, const Scaled *made, int in_height, int in_width, int channels, void *memory,
+                          unsigned char *out) {
     int columns = (made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
-    size_t nbytes = columns * LANES * sizeof(int16_t);
-    unsigned char *memory = malloc(2 * nbytes + columns * (1 + LANES) * sizeof(int32_t));
-    if (!memory)
-        return NULL;
     *scaler = (Scaler){.made = *made, .out = out, .in_height = in_height, .channels = channels, .columns = columns};
     scaler->held[0] = scaler->held[1] = -1;
-    scaler->across[0] = (int16_t *)memory;
-    scaler->across[1] = (int16_t *)(memory + nbytes);
-    scaler->weights = (int32_t *)(memory + 2 * nbytes);
+    scaler->across[0] = memory;
+    scaler->across[1] = scaler->across[0] + columns * LANES;
+    scaler->weights = (int32_t *)(scaler->across[1] + columns * LANES);
     scaler->places = scaler->weights + columns * LANES;
     look_up_columns(scaler, in_width);
     look_up_line(scaler);
-    return memory;
 }
 
 /* Return which line is wanted next; -1, if all is made. Lines that are wanted only ever follow one another. */
@@ -162,7 +163,7 @@ __attribute__((target("avx2"))) static void mix(const Scaler *scaler, const int1
             mixed[k] = _mm256_srai_epi16(_mm256_add_epi16(_mm256_add_epi16(one, two), half), 2);
         }
         __m256i pixels = _mm256_permute4x64_epi64(_mm256_packus_epi16(mixed[0], mixed[1]), 0xD8);
-        unsigned char made[2 * BEYOND], *to = left < 2 * BEYOND ? made : out;
+        unsigned char made[2 * MARGIN], *to = left < 2 * MARGIN ? made : out;
         if (scaler->channels == LANES) {
             _mm256_storeu_si256((__m256i *)to, pixels);
         } else {

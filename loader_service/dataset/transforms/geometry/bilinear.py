@@ -31,10 +31,16 @@ def scaled_bilinearly(
     if channels not in (3, 4) or pixels != [channels, 1] or lines < width * channels:
         return None
     part = Cut(0, 0, *scale) if inner is None else inner
+    made = room_for(part, channels, out)
+    return made if _scale(scale_into, picture, scale, part, mirror, made) else None
+
+
+def room_for(part: Cut, channels: int, out: np.ndarray | None) -> np.ndarray:
+    """Return where a part is written: `out`, if that is given and fits."""
     shape = (part.height, part.width, channels)
-    if out is None or out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-        out = np.empty(shape, np.uint8)
-    return out if _scale(scale_into, picture, scale, part, mirror, out) else None
+    if out is not None and out.shape == shape and out.dtype == np.uint8 and out.flags.c_contiguous:
+        return out
+    return np.empty(shape, np.uint8)
 
 
 def _scale(scale_into: Any, picture: np.ndarray, scale: Scale, part: Cut, mirror: Mirror, out: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from loader_service.dataset.transforms.geometry.bilinear import scaled_bilinearly
+from loader_service.dataset.transforms.geometry.bilinear import kernel, scaled_bilinearly
 from loader_service.dataset.transforms.geometry.mirroring import flipped
 from loader_service.dataset.transforms.geometry.moves import (
     UPRIGHT,
@@ -108,7 +108,7 @@ def resized(
     whole = out if inner is None and mirror == UPRIGHT else None
     if rows == height and columns == width:
         return _shown(picture, inner, mirror, out)
-    if antialias and (rows > 2 * height or columns > 2 * width) and interpolation not in ("nearest", "area"):
+    if _is_reduced(rows, columns, scale, interpolation, antialias):
         down, across = rows / height, columns / width
         smaller, by_height, by_width = _reduced(picture, down, across)
         if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
@@ -120,6 +120,20 @@ def resized(
         return made
     made = cv2.resize(picture, (width, height), dst=whole, interpolation=RESIZING[interpolation])
     return _shown(with_channels(made, picture), inner, mirror, out)
+
+
+def only_scales(placement: Placement, look: Look) -> bool:
+    """Whether all that is made of a window is what bilinear.c can make: it is scaled, cut, mirrored, at once."""
+    scale, window = placement.scale, placement.window
+    if placement.matrix is not None or scale is None or look.interpolation != "bilinear" or kernel() is None:
+        return False
+    return not _is_reduced(window.height, window.width, scale, look.interpolation, look.antialias)
+
+
+def _is_reduced(rows: int, columns: int, scale: Scale, interpolation: Interpolation, antialias: bool) -> bool:
+    """Whether a picture is halved first."""
+    smooth = antialias and interpolation not in ("nearest", "area")
+    return smooth and (rows > 2 * scale.height or columns > 2 * scale.width)
 
 
 def _shown(picture: np.ndarray, inner: Cut | None, mirror: Mirror, out: np.ndarray | None) -> np.ndarray:
