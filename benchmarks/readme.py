@@ -57,10 +57,22 @@ def figures(lines: list[Line]) -> str:
     setting = SETTING.format(
         lost=lost(cases),
         repeats=repeats_of(arms).lower(),
-        date=max(line["date"] for line in lines),
+        date=dates_of(lines),
         **{name: first[name] for name in ("CPU", "cores", "Linux", "Python")},
     )
     return "\n".join(["", *rows, "", setting, ""])
+
+
+def dates_of(lines: list[Line]) -> str:
+    """Return when the cases were measured; of several days, which of them not on the first one."""
+    days: dict[str, dict[str, None]] = {}
+    for line in lines:
+        days.setdefault(line["date"], {})[line["case"]] = None
+    first, *others = sorted(days)
+    if not others:
+        return str(first)
+    told = "; ".join(f"on {day}: {', '.join(f'“{WORDS[name]}”' for name in days[day])}" for day in others)
+    return f"{first} ({told}; the machines differ in speed, so that rows of two days compare by their ratios only)"
 
 
 def row(case: Case) -> str:

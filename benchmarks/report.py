@@ -1,7 +1,8 @@
 """From JSON lines to docs/performance.md with its pictures, and to the README's table; or to what has become slower.
 
     python -m benchmarks.report NEW.jsonl [MORE.jsonl ...]     writes them
-    python -m benchmarks.report NEW.jsonl --against OLD.jsonl  exit status 1, if ours fell; 2, if nothing compares
+    python -m benchmarks.report NEW.jsonl --against OLD.jsonl  exit status 1, if ours fell; 2, if nothing compares;
+                                                               OLD may be several, too
 
 All of the page is made here: its figures from the lines, its words from the first words of each benchmark's file.
 What the README says of them is in readme.py.
@@ -91,7 +92,9 @@ def main() -> int:
     """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.report", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("new", type=Path, nargs="+", metavar="NEW.jsonl")
-    parser.add_argument("--against", type=Path, metavar="OLD.jsonl", help="compare ratios to peers, and write no page")
+    parser.add_argument(
+        "--against", type=Path, nargs="+", metavar="OLD.jsonl", help="compare ratios to peers, and write no page"
+    )
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help="part that a ratio may fall by (%(default)s)"
     )
@@ -102,7 +105,7 @@ def main() -> int:
     asked = parser.parse_args()
     new = read_all(asked.new)
     if asked.against:
-        return compare(cases_of(new), cases_of(read_all([asked.against])), asked.tolerance)
+        return compare(cases_of(new), cases_of(read_all(asked.against)), asked.tolerance)
     from benchmarks.plot import draw, draw_scaling
 
     cases = cases_of(new)
@@ -150,7 +153,7 @@ def ratios(cases: list[Case]) -> Iterator[tuple[tuple[str, str, str], float]]:
 
 def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Line]) -> str:
     """Return the page; `picture` and `of_scaling` are names of its pictures, `measures` the lines of footprint.py."""
-    cases = cases_of(lines)
+    cases, several = cases_of(lines), len({line["date"] for line in lines}) > 1
     parts = [
         OPENING,
         f"{disturbance(lines)}\n",
@@ -161,7 +164,7 @@ def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Lin
         question, text = words_of(benchmark)
         parts.append(f"## {benchmark.partition('.')[2].capitalize()}\n\n**{question}**\n\n{text}\n")
         parts += [f"![What grows with what]({of_scaling})\n"] if benchmark == SCALING else []
-        parts += [section(case) for case in cases if case.benchmark == benchmark]
+        parts += [section(case, when=several) for case in cases if case.benchmark == benchmark]
     return "\n".join([*parts, *footprint(measures), method(lines)])
 
 
@@ -211,14 +214,16 @@ def footprint(measures: list[Line]) -> list[str]:
     ]
 
 
-def section(case: Case) -> str:
-    """Return the table of a case, and who is ahead of ours."""
+def section(case: Case, *, when: bool) -> str:
+    """Return the table of a case, and who is ahead of ours; and when it was measured, if that has to be said."""
     unit = case.arms[0].unit
     lines = [f"| {case.name} | {unit}/s | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) + 1)}"]
     for arm in case.arms:
         name = f"**{arm.name}**" if is_ours(arm.name) else arm.name
         lines.append(f"| {name} | {' | '.join(cells(case, arm))} |")
-    return "\n".join(lines) + f"\n\n{ahead(case)}\n"
+    dates = sorted({line["date"] for arm in case.arms for line in arm.lines})
+    measured = f" Measured on {' and '.join(dates)}." if when else ""
+    return "\n".join(lines) + f"\n\n{ahead(case)}{measured}\n"
 
 
 def ahead(case: Case) -> str:

@@ -15,6 +15,7 @@ from benchmarks.report import page_of
 ROOT = Path(__file__).parents[2]
 PICTURES = ("performance.png", "scaling.png")
 MARKED = f"Before.\n{BEGIN}\nold figures\n{END}\nAfter.\n"
+DAYS = {"volumes": "2026-01-02", "arrays": "2026-03-04"}  # when each case was measured
 OURS, PEER, FLOOR = "loader-service, 2 workers", "tf.data, one endless iterator", "floor: 2 bare processes"
 
 
@@ -53,6 +54,17 @@ def test_a_table_shows_medians_spreads_and_how_many_times_faster_ours_is():
     assert (ours.name, peer.name) == (OURS, PEER)
     assert cells(case, ours) == ["12,800 (6,400..19,200)", "1.60", "0.156", "250", "0.5", "", ""]
     assert cells(case, peer) == ["6,400", "0.80", "0.312", "250", "0.5", "12.3 (24.7)", "2 x"]
+
+
+def test_what_was_measured_on_several_days_says_on_which():
+    days = [{**line(arm, 6400, case=case), "date": date} for case, date in DAYS.items() for arm in (OURS, PEER)]
+    page, readme = page_of(days, *PICTURES, []), with_figures(MARKED, days)
+
+    assert "Nobody here is faster than ours. Measured on 2026-01-02." in page
+    assert "Nobody here is faster than ours. Measured on 2026-03-04." in page
+    assert "| date | 2026-01-02 to 2026-03-04 |" in page
+    assert "on 2026-01-02 (on 2026-03-04: “pictures in one mapped array, random flips”; the machines differ" in readme
+    assert "Measured on" not in page_of(days[:2], *PICTURES, [])
 
 
 def test_the_page_names_those_who_are_faster_than_ours():

@@ -20,6 +20,7 @@ enum {
     LANES = 4,     /* numbers of a pixel that is scaled across, used or not */
     AT_ONCE = 8,   /* pixels that are mixed at once */
     MARGIN = 16,   /* bytes that may be read from where the last pixel of a line begins */
+    MIXED = 32,    /* bytes that may be written at once */
     MIRRORED = 1,
     UPSIDE_DOWN = 2,
 };
@@ -35,11 +36,11 @@ typedef struct {
     Scaled made;
     unsigned char *out;
     int in_height, channels;
-    int columns;  /* of the part, and some more, to be AT_ONCE many times */
-    int next;     /* the line of the part that is mixed next: of two lines, by these weights */
+    int columns; /* of the part, and some more, to be AT_ONCE many times */
+    int next;    /* the line of the part that is mixed next: of two lines, by these weights */
     int line[2];
     int16_t weight[2];
-    int held[2];  /* which lines are scaled across */
+    int held[2]; /* which lines are scaled across */
     int16_t *across[2];
     int32_t *places;  /* where each column lies in a line, in bytes */
     int32_t *weights; /* two in each, for all LANES; of columns 0, 2, 1, 3, since that is how they are packed */
@@ -163,7 +164,7 @@ __attribute__((target("avx2"))) static void mix(const Scaler *scaler, const int1
             mixed[k] = _mm256_srai_epi16(_mm256_add_epi16(_mm256_add_epi16(one, two), half), 2);
         }
         __m256i pixels = _mm256_permute4x64_epi64(_mm256_packus_epi16(mixed[0], mixed[1]), 0xD8);
-        unsigned char made[2 * MARGIN], *to = left < 2 * MARGIN ? made : out;
+        unsigned char made[MIXED], *to = left < MIXED ? made : out;
         if (scaler->channels == LANES) {
             _mm256_storeu_si256((__m256i *)to, pixels);
         } else {
