@@ -20,6 +20,7 @@ WORDS = {
     "fit, photos": "photos in `model.fit`, tiny model",
     "fit, table": "rows of 128 bytes in `model.fit`, tiny model",
 }
+MARKS = "¹²³⁴⁵"
 FLOOR, IN_LINE = "floor", "one process, in line"
 
 SETTING = """\
@@ -51,7 +52,8 @@ def figures(lines: list[Line]) -> str:
         "| samples/s | ours | the best of the peers | two bare processes, which nobody reads |",
         "|---|---|---|---|",
     ]
-    rows += [row(case) for case in cases]
+    marks = marks_of(lines)
+    rows += [row(case, marks[case.arms[0].lines[0]["date"]]) for case in cases]
     arms = [arm for case in cases for arm in case.arms]
     first = {"CPU": "an unknown processor", "cores": "?", "Linux": "?", "Python": "?", **lines[0]}
     setting = SETTING.format(
@@ -63,23 +65,26 @@ def figures(lines: list[Line]) -> str:
     return "\n".join(["", *rows, "", setting, ""])
 
 
+def marks_of(lines: list[Line]) -> dict[str, str]:
+    """Return a mark for each day that something was measured on; none for the first one."""
+    return dict(zip(sorted({line["date"] for line in lines}), ["", *MARKS], strict=False))
+
+
 def dates_of(lines: list[Line]) -> str:
-    """Return when the cases were measured; of several days, which of them not on the first one."""
-    days: dict[str, dict[str, None]] = {}
-    for line in lines:
-        days.setdefault(line["date"], {})[line["case"]] = None
-    first, *others = sorted(days)
+    """Return when the cases were measured."""
+    (first, _), *others = marks_of(lines).items()
     if not others:
         return str(first)
-    told = "; ".join(f"on {day}: {', '.join(f'“{WORDS[name]}”' for name in days[day])}" for day in others)
-    return f"{first} ({told}; the machines differ in speed, so that rows of two days compare by their ratios only)"
+    told = ", ".join(f"{mark} on {day}" for day, mark in others)
+    return f"{first} ({told}: machines differ in speed, and rows of two days compare by their ratios only)"
 
 
-def row(case: Case) -> str:
+def row(case: Case, mark: str) -> str:
     ours, best, floor = case.arms[0], case.best_peer(), arm_named(case, FLOOR)
     ahead = best is None or ours.rate >= best.rate
     theirs = "" if best is None else f"{bold(best.rate, not ahead)} ({best.name})"
-    return f"| {WORDS[case.name]} | {bold(ours.rate, ahead)} | {theirs} | {f'{floor.rate:,.0f}' if floor else ''} |"
+    name = f"{WORDS[case.name]} {mark}".strip()
+    return f"| {name} | {bold(ours.rate, ahead)} | {theirs} | {f'{floor.rate:,.0f}' if floor else ''} |"
 
 
 def bold(rate: float, yes: bool) -> str:

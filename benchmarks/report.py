@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from benchmarks.__main__ import MODULES
 from benchmarks.figures import (
     HEADINGS,
     Case,
@@ -36,6 +37,9 @@ from loader_service.protocol.prefetch import AHEAD_NBYTES, LEAST_AHEAD, MOST_AHE
 ROOT = Path(__file__).parents[1]
 SCALING = "benchmarks.scaling"
 DISTURBED = 0.1  # cores
+SEVERAL = (
+    "\nIt was done on several days, on machines that differ in speed: rows of two days compare by their ratios only.\n"
+)
 TOLERANCE = 0.25  # part of a ratio that two quiet runs on one machine differ by, and no more
 
 OPENING = """\
@@ -108,7 +112,7 @@ def main() -> int:
         return compare(cases_of(new), cases_of(read_all(asked.against)), asked.tolerance)
     from benchmarks.plot import draw, draw_scaling
 
-    cases = cases_of(new)
+    cases = sorted(cases_of(new), key=place_of)
     picture, of_scaling = asked.page.with_suffix(".png"), asked.page.with_name(f"{asked.page.stem}-scaling.png")
     draw([case for case in cases if case.benchmark != SCALING], picture)
     if any(case.benchmark == SCALING for case in cases):
@@ -153,10 +157,10 @@ def ratios(cases: list[Case]) -> Iterator[tuple[tuple[str, str, str], float]]:
 
 def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Line]) -> str:
     """Return the page; `picture` and `of_scaling` are names of its pictures, `measures` the lines of footprint.py."""
-    cases, several = cases_of(lines), len({line["date"] for line in lines}) > 1
+    cases, several = sorted(cases_of(lines), key=place_of), len({line["date"] for line in lines}) > 1
     parts = [
         OPENING,
-        f"{disturbance(lines)}\n",
+        f"{disturbance(lines)}\n{SEVERAL if several else ''}",
         summary(cases),
         f"![Samples per second of each, relative to ours]({picture})\n",
     ]
@@ -166,6 +170,11 @@ def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Lin
         parts += [f"![What grows with what]({of_scaling})\n"] if benchmark == SCALING else []
         parts += [section(case, when=several) for case in cases if case.benchmark == benchmark]
     return "\n".join([*parts, *footprint(measures), method(lines)])
+
+
+def place_of(case: Case) -> int:
+    """Return where a case stands on the page, whichever was measured first."""
+    return MODULES.index(case.benchmark) if case.benchmark in MODULES else len(MODULES)
 
 
 def words_of(benchmark: str) -> tuple[str, str]:

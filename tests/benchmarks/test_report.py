@@ -63,7 +63,9 @@ def test_what_was_measured_on_several_days_says_on_which():
     assert "Nobody here is faster than ours. Measured on 2026-01-02." in page
     assert "Nobody here is faster than ours. Measured on 2026-03-04." in page
     assert "| date | 2026-01-02 to 2026-03-04 |" in page
-    assert "on 2026-01-02 (on 2026-03-04: “pictures in one mapped array, random flips”; the machines differ" in readme
+    assert "| volumes: 4,096 `.npy` files of 128 KiB | **6,400** |" in readme
+    assert "| pictures in one mapped array, random flips ¹ | **6,400** |" in readme
+    assert "on 2026-01-02 (¹ on 2026-03-04: machines differ in speed" in readme
     assert "Measured on" not in page_of(days[:2], *PICTURES, [])
 
 
