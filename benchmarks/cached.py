@@ -38,7 +38,7 @@ from benchmarks.arms import Arm, Case, Epochs, cut, reading
 from benchmarks.examiner import Examiner
 from benchmarks.harness import main
 from benchmarks.peers import OURS, bare, ffcv_loader, ours
-from benchmarks.photos import SIZE, Train, decoded, ffcv_fields, random_box
+from benchmarks.photos import SIZE, Train, decoded, ffcv_fields, finish, random_box
 from benchmarks.volumes import LABELS as VOLUME_LABELS
 from benchmarks.volumes import Packed
 
@@ -68,15 +68,9 @@ class Kept(Train):
         return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=seed).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
-        import cv2
-
         picture = pixels()[i]
         top, left, height, width = random_box(*picture.shape[:2], rng)
-        cv2.resize(
-            picture[top : top + height, left : left + width], (SIZE, SIZE), dst=x, interpolation=cv2.INTER_LINEAR
-        )
-        if rng.random() < 0.5:
-            cv2.flip(x, 1, dst=x)
+        finish(picture[top : top + height, left : left + width], rng, x)
 
     def ffcv(self) -> tuple[Any, ...]:
         path, _, stored, pipelines = super().ffcv()

@@ -95,8 +95,9 @@ class Train(Photos):
                 encoded = file.read()
             size = decoder.size(encoded)
             assert size is not None, "photos are common JPEGs"
-            part, mirror, out = random_box(*size, rng), (rng.random() < 0.5, False), (SIZE, SIZE)
-            if decoder.scaled(encoded, part, out, (0, 0, *out), mirror, x[row], remember=True) is None:  # no AVX2
+            part, mirrored = random_box(*size, rng), int(rng.random() < 0.5)
+            target = (SIZE, SIZE, 0, 0, SIZE, SIZE, mirrored)
+            if decoder.scaled(encoded, part, target, x[row], remember=True) is None:  # no AVX2
                 self.write(i, rng, x[row])
         np.take(self.labels, ids, out=y)
 

@@ -20,7 +20,7 @@ WORDS = {
     "fit, photos": "photos in `model.fit`, tiny model",
     "fit, table": "rows of 128 bytes in `model.fit`, tiny model",
 }
-MARKS = "¹²³⁴⁵"
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 FLOOR, IN_LINE = "floor", "one process, in line"
 
 SETTING = """\
@@ -67,7 +67,8 @@ def figures(lines: list[Line]) -> str:
 
 def marks_of(lines: list[Line]) -> dict[str, str]:
     """Return a mark for each day that something was measured on; none for the first one."""
-    return dict(zip(sorted({line["date"] for line in lines}), ["", *MARKS], strict=False))
+    days = enumerate(sorted({line["date"] for line in lines}))
+    return {day: str(number).translate(RAISED) if number else "" for number, day in days}
 
 
 def dates_of(lines: list[Line]) -> str:

@@ -112,7 +112,7 @@ def main() -> int:
         return compare(cases_of(new), cases_of(read_all(asked.against)), asked.tolerance)
     from benchmarks.plot import draw, draw_scaling
 
-    cases = sorted(cases_of(new), key=place_of)
+    cases = in_order(new)
     picture, of_scaling = asked.page.with_suffix(".png"), asked.page.with_name(f"{asked.page.stem}-scaling.png")
     draw([case for case in cases if case.benchmark != SCALING], picture)
     if any(case.benchmark == SCALING for case in cases):
@@ -157,7 +157,7 @@ def ratios(cases: list[Case]) -> Iterator[tuple[tuple[str, str, str], float]]:
 
 def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Line]) -> str:
     """Return the page; `picture` and `of_scaling` are names of its pictures, `measures` the lines of footprint.py."""
-    cases, several = sorted(cases_of(lines), key=place_of), len({line["date"] for line in lines}) > 1
+    cases, several = in_order(lines), len({line["date"] for line in lines}) > 1
     parts = [
         OPENING,
         f"{disturbance(lines)}\n{SEVERAL if several else ''}",
@@ -172,9 +172,10 @@ def page_of(lines: list[Line], picture: str, of_scaling: str, measures: list[Lin
     return "\n".join([*parts, *footprint(measures), method(lines)])
 
 
-def place_of(case: Case) -> int:
-    """Return where a case stands on the page, whichever was measured first."""
-    return MODULES.index(case.benchmark) if case.benchmark in MODULES else len(MODULES)
+def in_order(lines: list[Line]) -> list[Case]:
+    """Return the cases as they stand on the page, whichever was measured first."""
+    places = {module: place for place, module in enumerate(MODULES)}
+    return sorted(cases_of(lines), key=lambda case: places.get(case.benchmark, len(places)))
 
 
 def words_of(benchmark: str) -> tuple[str, str]:

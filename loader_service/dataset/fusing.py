@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.sources.decoding import EncodedJpeg
 from loader_service.dataset.transforms.geometry.bilinear import room_for
-from loader_service.dataset.transforms.geometry.drawing import density, drawn, only_scales
+from loader_service.dataset.transforms.geometry.drawing import density, drawn, scales_at_once
 from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.geometric import Geometric, look_of
 from loader_service.dataset.transforms.geometry.moves import Cut
@@ -159,11 +159,9 @@ class Run:
         if isinstance(picture, EncodedJpeg):
             shrink = shrink_of(placement) if picture.shrinks else 1
             part = part_of(placement.window, picture.shape[0], picture.shape[1], shrink)
-            if shrink == 1 and part == placement.window and only_scales(placement, self._look):
-                assert placement.scale is not None, "it scales"
-                inner = placement.inner or Cut(0, 0, *placement.scale)
-                room = room_for(inner, picture.shape[2], out)
-                made = picture.decode_scaled(part, placement.scale, inner, placement.mirror, room)
+            target = placement.target if shrink == 1 and part == placement.window else None
+            if target is not None and scales_at_once(part, target, self._look):
+                made = picture.decode_scaled(part, target.numbers, room_for(target, picture.shape[2], out))
                 if made is not None:
                     return made
             picture = picture.decode(*part, shrink)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loader_service.dataset.transforms.geometry import bilinear
 from loader_service.dataset.transforms.geometry.drawing import resized
-from loader_service.dataset.transforms.geometry.moves import Cut, Mirror, Scale
+from loader_service.dataset.transforms.geometry.moves import Cut, Mirror, Scale, Target
 
 needs_kernel = pytest.mark.skipif(bilinear.kernel() is None, reason="there is no kernel, or no AVX2")
 SIDES = st.integers(1, 70) | st.integers(71, 400)
@@ -43,7 +43,7 @@ def test_the_pixels_are_those_of_opencv(scaling, channels, mirror, is_part):
     picture = noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
     out = np.empty((part.height, part.width, channels), np.uint8)
 
-    made = bilinear.scaled_bilinearly(picture, scale, part, mirror, out)
+    made = bilinear.scaled_bilinearly(picture, Target(scale, part, mirror), out)
 
     assert made is out
     assert np.array_equal(made, by_opencv(picture, scale, part, mirror))
@@ -55,7 +55,7 @@ def test_nothing_is_written_beside_the_row(scaling, channels):
     height, width, scale, part = scaling
     rows = np.full((3, part.height, part.width, channels), 77, np.uint8)
 
-    bilinear.scaled_bilinearly(noise(height, width, channels), scale, part, Mirror(False, True), rows[1])
+    bilinear.scaled_bilinearly(noise(height, width, channels), Target(scale, part, Mirror(False, True)), rows[1])
 
     assert (rows[[0, 2]] == 77).all()
 
@@ -65,7 +65,7 @@ def test_pictures_of_all_kinds_are_scaled_cut_and_mirrored(scaling, channels, mi
     height, width, scale, part = scaling
     picture = noise(height, width, channels).astype(dtype)
 
-    made = resized(picture, scale, "bilinear", False, None, part, mirror)
+    made = resized(picture, Target(scale, part, mirror), "bilinear", False, None)
 
     assert np.array_equal(made, by_opencv(picture, scale, part, mirror))
 
@@ -74,7 +74,7 @@ def test_pictures_of_all_kinds_are_scaled_cut_and_mirrored(scaling, channels, mi
 def test_a_row_that_does_not_fit_is_left_alone():
     other = np.zeros((5, 5, 3), np.uint8)
 
-    made = bilinear.scaled_bilinearly(noise(9, 9, 3), Scale(5, 6), None, Mirror(False, False), other)
+    made = bilinear.scaled_bilinearly(noise(9, 9, 3), Target.whole(5, 6), other)
 
     assert made.shape == (5, 6, 3)
     assert not other.any()

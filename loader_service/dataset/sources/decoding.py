@@ -67,9 +67,7 @@ class EncodedJpeg:
                 return part
         return self._whole(rows, columns, shrink)[top : top + height, left : left + width]
 
-    def decode_scaled(
-        self, part: Part, size: tuple[int, int], inner: Part, mirror: tuple[bool, bool], out: np.ndarray
-    ) -> np.ndarray | None:
+    def decode_scaled(self, part: Part, target: tuple[int, ...], out: np.ndarray) -> np.ndarray | None:
         """Decode a part of the picture, and scale it bilinearly, while it is in the cache: see `Kernel.scaled`.
 
         Returns:
@@ -79,7 +77,7 @@ class EncodedJpeg:
         if decoder is None or self.shape[2] < 3:
             return None
         in_part = part[2:] != self.shape[:2]
-        return decoder.scaled(self._encoded, part, size, inner, mirror, out, remember=in_part)
+        return decoder.scaled(self._encoded, part, target, out, remember=in_part)
 
     def _whole(self, rows: int, columns: int, shrink: int) -> np.ndarray:
         if shrink > 1:

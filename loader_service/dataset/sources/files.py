@@ -334,14 +334,11 @@ class _Pictures:
 
     def read(self, sample_id: int) -> np.ndarray:
         """Return a picture, (height, width, channels)."""
-        return self._decode(self._read_file(sample_id))
+        return self._decode(read_file(self.path_of(sample_id)))
 
     def read_encoded(self, sample_id: int) -> np.ndarray | EncodedJpeg:
         """Return a picture that may still be as in its file."""
-        return self._leave(self._read_file(sample_id))
-
-    def _read_file(self, sample_id: int) -> bytes:
-        return read_file(self.path_of(sample_id))
+        return self._leave(read_file(self.path_of(sample_id)))
 
 
 class FilesReader:

@@ -102,8 +102,8 @@ static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int h
     jpeg_crop_scanline(jpeg, &first, &columns); /* which begins further left, where blocks do */
     want_columns(jpeg, first, columns);
     size_t pixel = jpeg->output_components, nbytes = width * pixel;
-    /* Not aligned: to where it is, libjpeg-turbo writes past the caches, and copying what it wrote took a tenth of all. */
     j_common_ptr common = (j_common_ptr)jpeg;
+    /* Not aligned: to where it is, libjpeg-turbo writes past the caches, and copying what it wrote took a tenth of all. */
     JSAMPROW row = *jpeg->mem->alloc_sarray(common, JPOOL_IMAGE, columns * pixel + 1 + MARGIN, 1) + 1;
     const unsigned char *line = row + (left - first) * pixel;
     Scaler scaler;
@@ -137,7 +137,7 @@ static void prepare(Decoder *decoder) {
 static int two_bytes(const unsigned char *at) { return at[0] << 8 | at[1]; }
 
 /* Write height and width of a JPEG, in pixels, if parts of it might be decoded: `jpeg_region` says for sure. Return DONE
- * or REFUSED. Only its frame header is looked for, since libjpeg takes a tenth of the time of a part to read them all. */
+ * or REFUSED. Only its frame header is looked for, since to read all headers takes libjpeg 3 percent of a photo's time. */
 int jpeg_size(const unsigned char *data, size_t nbytes, int size[2]) {
     enum { SOF0 = 0xC0, SOF1, SOF15 = 0xCF, DHT = 0xC4, RST0 = 0xD0, SOS = 0xDA, FRAME = 10 };
     const unsigned char *at = data, *end = data + nbytes;

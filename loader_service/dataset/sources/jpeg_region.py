@@ -63,9 +63,7 @@ class Kernel:
         self,
         encoded: bytes | memoryview,
         part: Part,
-        size: tuple[int, int],
-        inner: Part,
-        mirror: tuple[bool, bool],
+        target: tuple[int, ...],
         out: np.ndarray,
         *,
         remember: bool = False,
@@ -73,17 +71,15 @@ class Kernel:
         """Decode a part of a JPEG, and make of it what bilinear.c makes of pictures, in one go.
 
         Args:
-            part: What is decoded: top, left, height and width, in pixels; as `inner`.
-            size: What it is scaled to: height, width.
-            inner: What is shown of that.
-            mirror: Whether that is mirrored: left-right, top-bottom.
-            out: Of shape (*inner's size, 3 or 4), contiguous.
+            part: What is decoded, in pixels.
+            target: What is made of it, as bilinear.h has it: height and width that the part is scaled to; top, left,
+                height and width of what is shown of that; whether it is mirrored left-right, 1, or top-bottom, 2.
+            out: Of shape (height, width, 3 or 4) of what is shown, contiguous.
             remember: As for `region`.
         Returns:
             `out`; None where `region` returns it, and where nothing can be scaled here.
         """
-        turned = mirror[0] + 2 * mirror[1]
-        how = (out.shape[2], *part, *size, *inner, turned)
+        how = (out.shape[2], *part, *target)
         return None if self._scaled(*_file(encoded, remember), *how, address_of(out)) else out
 
 

@@ -10,19 +10,12 @@ import cv2
 import numpy as np
 
 from loader_service.dataset.kernels import ADDRESS, INT, function_of
-from loader_service.dataset.transforms.geometry.moves import UPRIGHT, Cut, Mirror, Scale
+from loader_service.dataset.transforms.geometry.moves import Target
 from loader_service.protocol.arena import address_of
 
 
-def scaled_bilinearly(
-    picture: np.ndarray, scale: Scale, inner: Cut | None, mirror: Mirror, out: np.ndarray | None
-) -> np.ndarray | None:
-    """Return a part of a picture in another size, mirrored; None, where this is not the way to do it.
-
-    Args:
-        inner: The part, in pixels of the new size; None for all of it.
-        out: Where it is written, if that is given and fits.
-    """
+def scaled_bilinearly(picture: np.ndarray, target: Target, out: np.ndarray | None) -> np.ndarray | None:
+    """Return what a target shows of a picture; in `out`, if that is given and fits. None, if this is not the way."""
     scale_into = kernel()
     if scale_into is None or picture.dtype != np.uint8 or picture.ndim != 3:
         return None
@@ -30,25 +23,23 @@ def scaled_bilinearly(
     lines, *pixels = picture.strides
     if channels not in (3, 4) or pixels != [channels, 1] or lines < width * channels:
         return None
-    part = Cut(0, 0, *scale) if inner is None else inner
-    made = room_for(part, channels, out)
-    return made if _scale(scale_into, picture, scale, part, mirror, made) else None
+    made = room_for(target, channels, out)
+    return made if _scale(scale_into, picture, target, made) else None
 
 
-def room_for(part: Cut, channels: int, out: np.ndarray | None) -> np.ndarray:
-    """Return where a part is written: `out`, if that is given and fits."""
-    shape = (part.height, part.width, channels)
+def room_for(target: Target, channels: int, out: np.ndarray | None) -> np.ndarray:
+    """Return where a target is written: `out`, if that is given and fits."""
+    shape = (target.part.height, target.part.width, channels)
     if out is not None and out.shape == shape and out.dtype == np.uint8 and out.flags.c_contiguous:
         return out
     return np.empty(shape, np.uint8)
 
 
-def _scale(scale_into: Any, picture: np.ndarray, scale: Scale, part: Cut, mirror: Mirror, out: np.ndarray) -> bool:
+def _scale(scale_into: Any, picture: np.ndarray, target: Target, out: np.ndarray) -> bool:
     """Say whether it could be done."""
     height, width, channels = picture.shape
-    turned = mirror.left_right + 2 * mirror.top_bottom
     read = address_of(picture), height, width, picture.strides[0], channels
-    return not scale_into(*read, *scale, *part, turned, address_of(out))
+    return not scale_into(*read, *target.numbers, address_of(out))
 
 
 @cache
@@ -58,10 +49,10 @@ def kernel() -> Any:
     found = function_of(__file__, "bilinear", "scale_bilinear", *read, *[INT] * 7, ADDRESS, returns=INT)
     if found is None:
         return None
-    new, made = Scale(21, 27), np.empty((21, 27, 3), np.uint8)
+    made = np.empty((21, 27, 3), np.uint8)
     for shape in ((40, 50, 3), (9, 17, 3)):
         sample = np.random.default_rng(7).integers(0, 256, shape, np.uint8)
-        done = _scale(found, sample, new, Cut(0, 0, *new), UPRIGHT, made)
-        if not done or not np.array_equal(made, cv2.resize(sample, (new.width, new.height))):
+        done = _scale(found, sample, Target.whole(21, 27), made)
+        if not done or not np.array_equal(made, cv2.resize(sample, (27, 21))):
             return None
     return found

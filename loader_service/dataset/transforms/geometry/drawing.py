@@ -15,8 +15,8 @@ from loader_service.dataset.transforms.geometry.moves import (
     UPRIGHT,
     Cut,
     Matrix,
-    Mirror,
     Scale,
+    Target,
     as_array,
     product,
     scaled,
@@ -77,57 +77,47 @@ def drawn(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarray
         return drawn(picture.view(np.uint8), placement, look, None if out is None else out.view(np.uint8)).view(bool)
     if placement.matrix is not None:
         return _warped(_part(picture, placement.window, look, None), placement, look, out)
-    inner, mirror = placement.inner, placement.mirror
+    mirror, target = placement.mirror, placement.target
     part = _part(picture, placement.window, look, out if mirror == UPRIGHT else None)
-    if placement.scale is not None:
-        return resized(part, placement.scale, look.interpolation, look.antialias, out, inner, mirror)
+    if target is not None:
+        return resized(part, target, look.interpolation, look.antialias, out)
     return part if mirror == UPRIGHT else flipped(part, mirror, out)
 
 
 def resized(
-    picture: np.ndarray,
-    scale: Scale,
-    interpolation: Interpolation,
-    antialias: bool,
-    out: np.ndarray | None,
-    inner: Cut | None = None,
-    mirror: Mirror = UPRIGHT,
+    picture: np.ndarray, target: Target, interpolation: Interpolation, antialias: bool, out: np.ndarray | None
 ) -> np.ndarray:
     """Return a picture in another size, or a part of that, mirrored.
 
     It is a view, where it has that size already; else it is in `out`, if that is given and fits.
-
-    Args:
-        inner: The part, in pixels of the new size; None for all of it.
     """
     if picture.dtype.kind == "b":
         seen = None if out is None else out.view(np.uint8)
-        return resized(picture.view(np.uint8), scale, interpolation, antialias, seen, inner, mirror).view(bool)
+        return resized(picture.view(np.uint8), target, interpolation, antialias, seen).view(bool)
     rows, columns, *_ = picture.shape
-    height, width = scale
-    whole = out if inner is None and mirror == UPRIGHT else None
+    height, width = target.scale
+    whole = out if target.is_whole else None
     if rows == height and columns == width:
-        return _shown(picture, inner, mirror, out)
-    if _is_reduced(rows, columns, scale, interpolation, antialias):
+        return _shown(picture, target, out)
+    if _is_reduced(rows, columns, target.scale, interpolation, antialias):
         down, across = rows / height, columns / width
         smaller, by_height, by_width = _reduced(picture, down, across)
         if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
             matrix = product(_inverse_scale(by_height, by_width), scaled(down, across))
-            return _shown(by_matrix(smaller, matrix, height, width, Look(interpolation), whole), inner, mirror, out)
+            return _shown(by_matrix(smaller, matrix, height, width, Look(interpolation), whole), target, out)
         picture = smaller
-    made = scaled_bilinearly(picture, scale, inner, mirror, out) if interpolation == "bilinear" else None
+    made = scaled_bilinearly(picture, target, out) if interpolation == "bilinear" else None
     if made is not None:
         return made
     made = cv2.resize(picture, (width, height), dst=whole, interpolation=RESIZING[interpolation])
-    return _shown(with_channels(made, picture), inner, mirror, out)
+    return _shown(with_channels(made, picture), target, out)
 
 
-def only_scales(placement: Placement, look: Look) -> bool:
-    """Whether all that is made of a window is what bilinear.c can make: it is scaled, cut, mirrored, at once."""
-    scale, window = placement.scale, placement.window
-    if placement.matrix is not None or scale is None or look.interpolation != "bilinear" or kernel() is None:
+def scales_at_once(window: Cut, target: Target, look: Look) -> bool:
+    """Whether bilinear.c makes all of a target out of a window of a picture, where its channels are 3 or 4."""
+    if look.interpolation != "bilinear" or kernel() is None:
         return False
-    return not _is_reduced(window.height, window.width, scale, look.interpolation, look.antialias)
+    return not _is_reduced(window.height, window.width, target.scale, look.interpolation, look.antialias)
 
 
 def _is_reduced(rows: int, columns: int, scale: Scale, interpolation: Interpolation, antialias: bool) -> bool:
@@ -136,10 +126,10 @@ def _is_reduced(rows: int, columns: int, scale: Scale, interpolation: Interpolat
     return smooth and (rows > 2 * scale.height or columns > 2 * scale.width)
 
 
-def _shown(picture: np.ndarray, inner: Cut | None, mirror: Mirror, out: np.ndarray | None) -> np.ndarray:
-    """Return a part of a picture, mirrored; in `out`, if it is mirrored, and that is given and fits."""
-    part = picture if inner is None else _part(picture, inner, Look(), None)
-    return part if mirror == UPRIGHT else flipped(part, mirror, out)
+def _shown(picture: np.ndarray, target: Target, out: np.ndarray | None) -> np.ndarray:
+    """Return what a target shows of a picture in its size; in `out`, if it is mirrored, and that is given and fits."""
+    part = _part(picture, target.part, Look(), None)
+    return part if target.mirror == UPRIGHT else flipped(part, target.mirror, out)
 
 
 def _part(picture: np.ndarray, window: Cut, look: Look, out: np.ndarray | None) -> np.ndarray:

@@ -43,6 +43,33 @@ class Scale(NamedTuple):
     width: int
 
 
+class Target(NamedTuple):
+    """A picture in another size, of which a part is shown, mirrored or not."""
+
+    scale: Scale
+    part: Cut  # in pixels of the new size
+    mirror: Mirror
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> Target:
+        """Return one that shows all of it.
+
+        >>> Target.whole(20, 30).is_whole
+        True
+        """
+        return cls(Scale(height, width), Cut(0, 0, height, width), UPRIGHT)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is done but to scale."""
+        return self.mirror == UPRIGHT and self.part == (0, 0, *self.scale)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The same, as bilinear.h has it."""
+        return *self.scale, *self.part, self.mirror.left_right + 2 * self.mirror.top_bottom
+
+
 class Warp(NamedTuple):
     """A matrix; the size stays as it is."""
 

@@ -25,6 +25,7 @@ from loader_service.dataset.transforms.geometry.moves import (
     Mirror,
     Move,
     Scale,
+    Target,
     Warp,
     as_array,
     cut,
@@ -57,6 +58,13 @@ class Placement:
             if self.matrix is None and self._stays_simple(move):
                 continue
             self._compose(move)
+
+    @property
+    def target(self) -> Target | None:
+        """What the window becomes; None, if it is warped, or stays as large as it is."""
+        if self.matrix is not None or self.scale is None:
+            return None
+        return Target(self.scale, self.inner or Cut(0, 0, *self.scale), self.mirror)
 
     def to_window(self) -> Matrix:
         """Return the matrix from a place in the output to one in the window; of a bend, without its shifts."""

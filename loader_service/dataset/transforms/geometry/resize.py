@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from loader_service.dataset.transforms.geometry.drawing import resized
 from loader_service.dataset.transforms.geometry.geometric import Resampling, ToSize
-from loader_service.dataset.transforms.geometry.moves import Cut, Move, Scale
+from loader_service.dataset.transforms.geometry.moves import Cut, Move, Scale, Target
 from loader_service.dataset.transforms.transform import Draws
 
 
@@ -35,7 +35,7 @@ class Resize(Resampling, ToSize):
 
     def apply(self, value: np.ndarray, draws: Draws, out: np.ndarray | None) -> np.ndarray:
         """Scale one picture."""
-        return resized(value, Scale(self.height, self.width), self.interpolation, self.antialias, out)
+        return resized(value, Target.whole(self.height, self.width), self.interpolation, self.antialias, out)
 
 
 class RandomResizedCrop(Resampling, ToSize):
@@ -68,7 +68,7 @@ class RandomResizedCrop(Resampling, ToSize):
         height, width, *_ = value.shape
         top, left, height, width = self.box(height, width, draws)
         part = value[top : top + height, left : left + width]
-        return resized(part, Scale(self.height, self.width), self.interpolation, self.antialias, out)
+        return resized(part, Target.whole(self.height, self.width), self.interpolation, self.antialias, out)
 
     def box(self, height: int, width: int, draws: Draws) -> tuple[int, int, int, int]:
         """Return top, left, height and width of the part that is cut out of a picture of this size, in pixels."""
