@@ -9,6 +9,7 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
+MUCH = 2**19  # bytes: of batches of so many, as are made ahead, caches hold the fewest
 ADDRESS, SIZE, INT, UINT, KEY = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64
 
 

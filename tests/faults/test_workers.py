@@ -11,6 +11,7 @@ import pytest
 
 import loader_client
 from loader_service import Dataset
+from loader_service.protocol.errors import LoaderError
 from tests.end_to_end.conftest import digest, expected_digest
 from tests.faults.watch import status_of, workers_of
 from tests.waiting import wait_until
@@ -247,3 +248,28 @@ def test_workers_that_are_killed_while_they_open_a_dataset_do_not_speak_against_
     reader.join()
 
     assert digests == [expected_digest(dataset, range(8))]
+
+
+def test_a_file_that_is_cut_short_while_it_is_copied_costs_workers_and_nothing_else(standing, tmp_path):
+    """Workers have mapped what they have read: what is cut off meanwhile is met by the processor, not by a call."""
+    path = tmp_path / "0.npy"
+    np.save(path, np.zeros(2**22, np.float32))
+    nbytes, dataset = path.stat().st_size, Dataset.from_npy_files(tmp_path).batch(1)
+    lost = status_of(standing.address)["workers_lost"]
+
+    def a_worker_is_lost():
+        with loader_client.connect(standing.address) as loader:
+            stream, cutter = loader.stream(dataset), threading.Thread(target=os.truncate, args=(path, 4096))
+            with pytest.raises(LoaderError, match=r"0\.npy"):
+                for n in range(1000):
+                    if n == 20:  # each worker has read it, and is copying it again
+                        cutter.start()
+                    assert stream.take(n)["x"][0, -1] == 0
+            cutter.join()
+            os.truncate(path, nbytes)  # what was cut off is zeros again
+        return status_of(standing.address)["workers_lost"] > lost
+
+    wait_until(a_worker_is_lost)
+    assert "killed by SIGBUS" in standing.log.read_text()
+    with loader_client.connect(standing.address) as loader:
+        assert digest(loader.stream(dataset)) == expected_digest(dataset, range(1))

@@ -13,6 +13,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "kept_files.h"
+
 enum { MOST_HEADER = 4096, MOST_PATH = 4096 };
 
 typedef struct {
@@ -40,27 +42,75 @@ static int path_of(const Paths *paths, int64_t id, char *path) {
     return 1;
 }
 
-static int read_body(const char *path, const void *header, size_t header_nbytes, void *out, size_t nbytes) {
+/* Files of one folder, as `read_bodies` reads them. */
+typedef struct {
+    const void *header;
+    size_t header_nbytes, nbytes; /* of each file: what all begin with, and what follows */
+    KeptFiles *kept;              /* NULL: none are */
+    int past_caches;
+} Bodies;
+
+static int read_body(const Bodies *bodies, int64_t id, const char *path, char *out) {
     char found[MOST_HEADER];
+    const size_t header_nbytes = bodies->header_nbytes, nbytes = bodies->nbytes;
+    const char *mapped = bodies->kept ? kept_bytes(bodies->kept, id, path, header_nbytes + nbytes) : NULL;
+    if (mapped) {
+        if (memcmp(mapped, bodies->header, header_nbytes))
+            return 0;
+        if (bodies->past_caches)
+            copy_past(out, mapped + header_nbytes, nbytes);
+        else
+            memcpy(out, mapped + header_nbytes, nbytes);
+        return 1;
+    }
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return 0;
     const struct iovec parts[] = {{found, header_nbytes}, {out, nbytes}};
     const ssize_t count = preadv(file, parts, 2, 0);
+    const int well = count == (ssize_t)(header_nbytes + nbytes) && memcmp(found, bodies->header, header_nbytes) == 0;
+    if (well && bodies->kept)
+        keep(bodies->kept, id, file, header_nbytes + nbytes);
     close(file);
-    return count == (ssize_t)(header_nbytes + nbytes) && memcmp(found, header, header_nbytes) == 0;
+    return well;
 }
 
-/* Read the bodies of files `ids`, of `nbytes` each; return how many were read before one that is otherwise. */
+/* Have this process keep at most so many files, of so many bytes together. */
+void keep_files(size_t files, size_t nbytes) {
+    most_files = files, most_bytes = nbytes;
+}
+
+/* Return room for as many files as there are; NULL where none are to be kept, or there is no memory. */
+KeptFiles *room_for_files(size_t count) {
+    KeptFiles *kept = most_files && count < SIZE_MAX / sizeof(KeptFile) - 1
+                          ? calloc(1, sizeof(KeptFiles) + count * sizeof(KeptFile))
+                          : NULL;
+    if (kept)
+        kept->count = count;
+    return kept;
+}
+
+void let_files_go(KeptFiles *kept) {
+    for (size_t id = 0; id < kept->count; id++)
+        if (kept->files[id].start)
+            give_up(&kept->files[id]);
+    free(kept);
+}
+
+/* Read the bodies of files `ids`, of `nbytes` each; return how many were read before one that is otherwise.
+ *
+ * Past the caches, if whoever uses them does so later.
+ */
 size_t read_bodies(const char *root, const char *bytes, size_t bytes_nbytes, const int64_t *offsets, const char *suffix,
                    int any_root, const int64_t *ids, size_t count, const void *header, size_t header_nbytes, char *out,
-                   size_t nbytes) {
+                   size_t nbytes, KeptFiles *kept, int past_caches) {
     const Paths paths = {root, bytes, bytes_nbytes, offsets, suffix, any_root};
+    const Bodies bodies = {header, header_nbytes, nbytes, kept, past_caches};
     char path[MOST_PATH];
     if (header_nbytes > MOST_HEADER)
         return 0;
     for (size_t k = 0; k < count; k++)
-        if (!path_of(&paths, ids[k], path) || !read_body(path, header, header_nbytes, out + k * nbytes, nbytes))
+        if (!path_of(&paths, ids[k], path) || !read_body(&bodies, ids[k], path, out + k * nbytes))
             return k;
     return count;
 }

@@ -7,20 +7,24 @@ and body, close: npy_bodies.c does so for a whole task, where it was built. Wher
 from __future__ import annotations
 
 import ast
+import ctypes
 import os
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loader_service.dataset.collate import native
-from loader_service.dataset.kernels import ADDRESS, INT, SIZE, function_of
+from loader_service.dataset.kernels import ADDRESS, INT, MUCH, SIZE, library_of
 from loader_service.dataset.sources.paths import Paths
+from loader_service.machine import all_memory
 from loader_service.protocol.arena import address_of
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from loader_service.protocol.ledger import error_about
@@ -29,6 +33,7 @@ from loader_service.protocol.spec import FieldSpec
 Describe = Callable[[int], str]
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 4096  # bytes; NumPy writes 128 for all but wild structured dtypes
+MOST_MAPPINGS = Path("/proc/sys/vm/max_map_count")  # that a process may have
 _parsing = threading.RLock()  # CPython counts how deep it is in a literal for all threads together (its issue 106905)
 
 
@@ -80,6 +85,10 @@ class NpyBodies:
 
     def __init__(self, path_of: Paths) -> None:
         self.path_of = path_of
+        self._kept: int | None = None  # what kernel() keeps of them
+        if (compiled := kernel()) is not None and (kept := compiled.room_for_files(len(path_of))):
+            self._kept = kept
+            weakref.finalize(self, compiled.let_files_go, kept)
 
     def model(self, sample_id: int) -> FieldSpec:
         """Parse the header of its file, which all others are compared with."""
@@ -130,16 +139,17 @@ class NpyBodies:
 
         These are all, where nothing was built; else those whose files are not like the model, or cannot be read.
         """
-        read, row, rows, paths = kernel(), 0, len(ids), self.path_of
-        if read is None or not self._header.direct or not out.flags.c_contiguous:
+        compiled, row, rows, paths = kernel(), 0, len(ids), self.path_of
+        if compiled is None or not self._header.direct or not out.flags.c_contiguous:
             yield from range(rows)
             return
         ids = np.ascontiguousarray(ids)
         names, raw, nbytes = paths.packed, self._header.raw, self._header.spec.nbytes
         told = address_of(names.bytes), len(names.bytes), address_of(names.offsets), paths.suffix, paths.any_root
+        how = nbytes, self._kept, out.nbytes >= MUCH
         while True:
             rest = address_of(ids) + row * ids.itemsize, rows - row
-            row += read(paths.root, *told, *rest, raw, len(raw), address_of(out) + row * nbytes, nbytes)
+            row += compiled.read_bodies(paths.root, *told, *rest, raw, len(raw), address_of(out) + row * nbytes, *how)
             if row == rows:
                 return
             yield row
@@ -155,7 +165,7 @@ class NpyBodies:
             count = os.preadv(fd, [self._found, out.data], 0)
         finally:
             os.close(fd)
-        if self._found != self._header.raw:
+        if count < len(self._found) or self._found != self._header.raw:  # it may hold what was read before
             self._read_otherwise(sample_id, out)
             return
         if count != self._nbytes:
@@ -179,8 +189,32 @@ class NpyBodies:
                 raise DatasetError(str(error)) from error
 
 
+class Kernel:
+    """The functions of npy_bodies.c."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        """Take them out of the library."""
+        paths, array = (ADDRESS, ADDRESS, SIZE, ADDRESS, ADDRESS, INT), (ADDRESS, SIZE)  # ids, header, rows are arrays
+        self.read_bodies, self.keep_files = library.read_bodies, library.keep_files
+        self.room_for_files, self.let_files_go = library.room_for_files, library.let_files_go
+        self.read_bodies.argtypes = [*paths, *array, *array, *array, ADDRESS, INT]
+        self.read_bodies.restype = SIZE
+        self.keep_files.argtypes, self.keep_files.restype = [SIZE, SIZE], None
+        self.room_for_files.argtypes, self.room_for_files.restype = [SIZE], ADDRESS
+        self.let_files_go.argtypes, self.let_files_go.restype = [ADDRESS], None
+
+
 @cache
-def kernel() -> Any:
-    """Return the function of npy_bodies.c; None, if it was not built."""
-    paths, array = (ADDRESS, ADDRESS, SIZE, ADDRESS, ADDRESS, INT), (ADDRESS, SIZE)  # ids, header and rows are arrays
-    return function_of(__file__, "npy_bodies", "read_bodies", *paths, *array, *array, *array, returns=SIZE)
+def kernel() -> Kernel | None:
+    """Return what reads many files at once; None, if it was not built."""
+    library = library_of(__file__, "npy_bodies")
+    return None if library is None else Kernel(library)
+
+
+def keep_files() -> None:
+    """Have this process, of one thread, keep files mapped that it has read: half as many as it may, or half of memory.
+
+    It may die of a file that others make shorter meanwhile. No trainer may, but a worker: its rows are made again.
+    """
+    if (compiled := kernel()) is not None and MOST_MAPPINGS.exists():
+        compiled.keep_files(int(MOST_MAPPINGS.read_text()) // 2, all_memory() // 2)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from loader_service.dataset.kernels import MUCH
 from loader_service.dataset.transforms.geometry.mirroring import flipped, kernel
 from loader_service.dataset.transforms.geometry.moves import Cuts, Mirror, Mirrors
 from loader_service.protocol.arena import address_of
-
-MUCH = 2**19  # bytes: of batches of so many, as are made ahead, caches hold the fewest
 
 
 class Windows:
