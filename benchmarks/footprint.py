@@ -3,9 +3,9 @@
 Method   The photos of photos.py for training, read as fast as they come from a private daemon with two workers.
          Memory: PSS of daemon and workers without the arena's mapping, once a second after a warm-up; the median of the
          first and of the last tenth of the readings. `--minutes 60` shows whether it stays flat.
-         Hand-over: CPU of daemon and workers a batch, where rows take the time of photos, but are only waited for, and
-         are cut into tasks alike; as a part of the CPU that the workers take a batch of photos. Messages, order and
-         bookkeeping are all that it is.
+         Hand-over: CPU of daemon and workers a batch, less that which their own threads spend in making rows of photos,
+         as a source of a user's does, which counts it; as a part of the CPU that the workers take a batch of photos.
+         Messages, order and bookkeeping are all that it is, with caches as cold as decoding leaves them.
          Trainer: CPU of the thread whose loop does nothing with its batches, a batch, of photos and of a table's rows.
 Not shown  the trainer's framework, the client's second thread, what a cache keeps.
 
@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,38 +45,57 @@ TRAINER = "trainer's thread, microseconds a batch"
 BARS = {MEMORY: 200.0, HAND_OVER: 5.0, TRAINER: 100.0}
 
 
-class Waits:
-    """A source whose rows take time, but no CPU: nobody asks what is in them."""
+class Counted:
+    """A source of photos whose rows count the CPU-seconds that they take, each process in a file of its own."""
 
-    def __init__(self, row_seconds: float) -> None:
-        self._row_seconds = row_seconds
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._spent: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return data.PHOTOS
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        return {"image": np.zeros((SIZE, SIZE, 3), np.uint8), "label": i}
+        out = {"image": np.empty((1, SIZE, SIZE, 3), np.uint8), "label": np.empty(1, np.int64)}
+        self._fill(np.array([i]), out)
+        return {name: rows[0] for name, rows in out.items()}
 
     def read_rows(self, ids: NDArray[np.int64], out: dict[str, NDArray[Any]]) -> None:
-        time.sleep(self._row_seconds * len(ids))
+        if self._spent is None:
+            self._spent = np.memmap(Path(self._folder, str(os.getpid())), np.float64, "w+", shape=(1,))
+        began = time.thread_time()
+        self._fill(ids, out)
+        self._spent[0] += time.thread_time() - began
+
+    def _fill(self, ids: NDArray[np.int64], out: dict[str, NDArray[Any]]) -> None:
+        for row, i in enumerate(ids.tolist()):  # each draws numbers of its own, whatever it is read with
+            alone = slice(row, row + 1)
+            TRAIN.fill(ids[alone], np.random.default_rng(i), out["image"][alone], out["label"][alone])
+
+    @staticmethod
+    def spent(folder: str) -> float:
+        """Return what all processes have counted."""
+        return float(sum(np.fromfile(file)[0] for file in Path(folder).iterdir()))
 
 
 class Spent:
-    """The CPU-seconds that this thread, the daemon and its workers spent while so many batches came."""
+    """The CPU-seconds that this thread, the daemon and its workers spent while so many batches came, and their rows."""
 
-    def __init__(self, dataset: Dataset, seconds: float, prefetch: int = 10) -> None:
+    def __init__(
+        self, dataset: Dataset, seconds: float, prefetch: int, of_rows: Callable[[], float] = lambda: 0.0
+    ) -> None:
         with loader_client.connect(workers=WORKERS) as loader, loader.stream(dataset, prefetch=prefetch) as stream:
             batches = forever(stream)
             for _ in range(WARM_UP):
                 next(batches)
             daemon, *others = processes()
-            before = cpu_of([daemon]), cpu_of(others), time.thread_time()
+            before = cpu_of([daemon]), cpu_of(others), time.thread_time(), of_rows()
             self.batches, began = 0, time.perf_counter()
             while time.perf_counter() - began < seconds:
                 next(batches)
                 self.batches += 1
-            after = cpu_of([daemon]), cpu_of(others), time.thread_time()
-        self.daemon, self.workers, self.trainer = (b - a for a, b in zip(before, after, strict=True))
+            after = cpu_of([daemon]), cpu_of(others), time.thread_time(), of_rows()
+        self.daemon, self.workers, self.trainer, self.rows = (b - a for a, b in zip(before, after, strict=True))
 
 
 def forever(stream: loader_client.Stream) -> Iterator[loader_client.Batch]:
@@ -135,12 +156,13 @@ def measure(seconds: float, minutes: float, told: Callable[[float, float], None]
     first, last = ends(memory(60 * minutes or seconds, told))
     yield {"measure": MEMORY, "value": last, "first": first, "minutes": round(minutes or seconds / 60, 2)}
     photos = Spent(TRAIN.dataset(), seconds, TRAIN.prefetch)
-    row_seconds = photos.workers / photos.batches / TRAIN.rows
-    waits = Spent(Dataset.from_python(Waits(row_seconds)).shuffle(seed=7).batch(TRAIN.rows), seconds)
-    cost = (waits.workers + waits.daemon) / waits.batches / (photos.workers / photos.batches)
+    with tempfile.TemporaryDirectory() as folder:
+        counted = Dataset.from_python(Counted(folder)).shuffle(seed=7).batch(TRAIN.rows)
+        rows = Spent(counted, seconds, TRAIN.prefetch, lambda: Counted.spent(folder))
+    cost = (rows.workers + rows.daemon - rows.rows) / rows.batches / (photos.workers / photos.batches)
     yield {"measure": HAND_OVER, "value": 100 * cost}
-    rows = Spent(table.WORK.dataset(), seconds, table.WORK.prefetch)
-    for name, spent in (("photos", photos), ("table", rows)):
+    numbers = Spent(table.WORK.dataset(), seconds, table.WORK.prefetch)
+    for name, spent in (("photos", photos), ("table", numbers)):
         yield {"measure": TRAINER, "of": name, "value": spent.trainer / spent.batches * 1e6}
 
 

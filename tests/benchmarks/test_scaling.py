@@ -2,10 +2,13 @@
 
 import mmap
 import os
+import time
 
+import numpy as np
 import pytest
 
-from benchmarks.footprint import ARENA, BARS, beside_the_slots, ends
+from benchmarks import footprint
+from benchmarks.footprint import ARENA, BARS, Counted, beside_the_slots, ends
 from benchmarks.scaling import CASES, Rows, worker_counts
 from loader_service.protocol.arena import create_memory
 
@@ -58,3 +61,29 @@ def test_what_grows_shows_at_the_ends():
 
 def test_every_measure_has_a_bar():
     assert all(most > 0 for most in BARS.values())
+
+
+class Slow:
+    """Work whose rows take 10 ms of CPU each, and the first number that is drawn for them."""
+
+    def fill(self, ids, rng, x, y):
+        assert len(ids) == len(x) == len(y) == 1
+        x[...], y[...] = rng.integers(256), ids
+        until = time.thread_time() + 0.01
+        while time.thread_time() < until:
+            pass
+
+
+def test_rows_of_photos_count_the_time_that_they_take_and_are_the_same_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(footprint, "TRAIN", Slow())
+    source, size = Counted(str(tmp_path)), footprint.SIZE
+    assert Counted.spent(str(tmp_path)) == 0
+    out = {"image": np.zeros((3, size, size, 3), np.uint8), "label": np.zeros(3, np.int64)}
+    began = time.thread_time()
+    source.read_rows(np.array([5, 2, 9]), out)
+    source.read_rows(np.array([5]), {name: rows[:1] for name, rows in out.items()})
+
+    assert 0.04 <= Counted.spent(str(tmp_path)) <= time.thread_time() - began
+    assert out["label"].tolist() == [5, 2, 9]
+    for row, i in enumerate([5, 2, 9]):
+        assert np.array_equal(source[i]["image"], out["image"][row])
