@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -232,3 +234,15 @@ def test_large_rows_that_are_kept_arrive_whole_wherever_they_are_written(tmp_pat
         out[...] = 0
     assert not room[:begin].any()
     assert not room[begin + 2 * array.nbytes :].any()
+
+
+@pytest.mark.parametrize("limit", [10_000, 2**62, resource.RLIM_INFINITY])
+def test_half_of_what_a_process_may_map_is_kept_and_half_of_its_memory(monkeypatch, limit):
+    asked = []
+    monkeypatch.setattr(npy_bodies, "kernel", lambda: SimpleNamespace(keep_files=lambda *told: asked.append(told)))
+    monkeypatch.setattr(npy_bodies, "all_memory", lambda: 2**30)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: {resource.RLIMIT_AS: (limit, limit)}[which])
+    npy_bodies.keep_files()
+
+    most_mappings = int(Path("/proc/sys/vm/max_map_count").read_text())
+    assert asked == [(most_mappings // 2, 5_000 if limit == 10_000 else 2**29)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import os
+import resource
 import struct
 import threading
 import weakref
@@ -217,4 +218,6 @@ def keep_files() -> None:
     It may die of a file that others make shorter meanwhile. No trainer may, but a worker: its rows are made again.
     """
     if (compiled := kernel()) is not None and MOST_MAPPINGS.exists():
-        compiled.keep_files(int(MOST_MAPPINGS.read_text()) // 2, all_memory() // 2)
+        addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+        room = all_memory() if addresses == resource.RLIM_INFINITY else min(all_memory(), addresses)
+        compiled.keep_files(int(MOST_MAPPINGS.read_text()) // 2, room // 2)
