@@ -216,6 +216,18 @@ def test_a_process_that_was_not_told_to_keeps_no_files(tmp_path):
     assert mapped(tmp_path) == []
 
 
+@pytest.mark.parametrize(("count", "kept"), [(7, ["0.npy", "1.npy"]), (8, [])])
+def test_none_are_kept_of_so_many_that_it_would_be_less_than_a_quarter(tmp_path, keeping, count, kept):
+    names = [str(number) for number in range(count)]
+    for number in range(count):
+        write(tmp_path / f"{number}.npy", "alike", number)
+    reader = NpyFilesReader(str(tmp_path), as_sub_index("ids", pack_strings(names)))
+    reader.model(0)
+    made_of(reader, np.arange(count))
+
+    assert mapped(tmp_path) == kept
+
+
 @pytest.mark.parametrize("shift", [0, 16, 4])
 def test_large_rows_that_are_kept_arrive_whole_wherever_they_are_written(tmp_path, keeping, shift):
     array = np.random.default_rng(7).integers(0, 2**31, 2**17 + 5, np.int32)

@@ -15,7 +15,7 @@
 
 #include "kept_files.h"
 
-enum { MOST_HEADER = 4096, MOST_PATH = 4096 };
+enum { MOST_HEADER = 4096, MOST_PATH = 4096, LEAST_PART = 4 };
 
 typedef struct {
     const char *root; /* ends with a slash */
@@ -80,11 +80,12 @@ void keep_files(size_t files, size_t nbytes) {
     most_files = files, most_bytes = nbytes;
 }
 
-/* Return room for as many files as there are; NULL where none are to be kept, or there is no memory. */
+/* Return room for as many files as there are; NULL where there is no memory, or less than a part of them may be kept,
+ * which would be seldom met again, and take more to remember than it saves.
+ */
 KeptFiles *room_for_files(size_t count) {
-    KeptFiles *kept = most_files && count < SIZE_MAX / sizeof(KeptFile) - 1
-                          ? calloc(1, sizeof(KeptFiles) + count * sizeof(KeptFile))
-                          : NULL;
+    KeptFiles *kept =
+        count / LEAST_PART < most_files ? calloc(1, sizeof(KeptFiles) + count * sizeof(KeptFile)) : NULL;
     if (kept)
         kept->count = count;
     return kept;
