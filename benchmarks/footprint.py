@@ -72,10 +72,9 @@ class Counted:
             alone = slice(row, row + 1)
             TRAIN.fill(ids[alone], np.random.default_rng(i), out["image"][alone], out["label"][alone])
 
-    @staticmethod
-    def spent(folder: str) -> float:
+    def spent(self) -> float:
         """Return what all processes have counted."""
-        return float(sum(np.fromfile(file)[0] for file in Path(folder).iterdir()))
+        return float(sum(np.fromfile(file)[0] for file in Path(self._folder).iterdir()))
 
 
 class Spent:
@@ -157,8 +156,9 @@ def measure(seconds: float, minutes: float, told: Callable[[float, float], None]
     yield {"measure": MEMORY, "value": last, "first": first, "minutes": round(minutes or seconds / 60, 2)}
     photos = Spent(TRAIN.dataset(), seconds, TRAIN.prefetch)
     with tempfile.TemporaryDirectory() as folder:
-        counted = Dataset.from_python(Counted(folder)).shuffle(seed=7).batch(TRAIN.rows)
-        rows = Spent(counted, seconds, TRAIN.prefetch, lambda: Counted.spent(folder))
+        source = Counted(folder)
+        counted = Dataset.from_python(source).shuffle(seed=7).batch(TRAIN.rows)
+        rows = Spent(counted, seconds, TRAIN.prefetch, source.spent)
     cost = (rows.workers + rows.daemon - rows.rows) / rows.batches / (photos.workers / photos.batches)
     yield {"measure": HAND_OVER, "value": 100 * cost}
     numbers = Spent(table.WORK.dataset(), seconds, table.WORK.prefetch)

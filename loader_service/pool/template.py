@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from loader_service.dataset.sources import jpeg_region
+from loader_service.dataset.sources import jpeg_region, npy_bodies
 from loader_service.pool.engine import Template, ends_within
 from loader_service.pool.worker import die_with_parent, name_process, run_worker
 from loader_service.protocol.address import Address
@@ -49,6 +49,7 @@ def main(fd: int, address: str) -> None:
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"the template has {threads} threads: a library started some when it was imported"
     jpeg_region.kernel()  # what is remembered of JPEGs is shared by all who are forked from here
+    npy_bodies.keep_files()  # all who are forked from here do
     gc.freeze()  # or each worker's first collection would copy all of these pages
     workers: dict[int, int] = {}
     while True:

@@ -22,7 +22,6 @@ import zmq
 from loader_service import __version__
 from loader_service.dataset.declaration import Declaration
 from loader_service.dataset.plan import Plan
-from loader_service.dataset.sources import npy_bodies
 from loader_service.dataset.user_code import explained
 from loader_service.dataset.whole import AnyPlan, WholePlan, open_plan
 from loader_service.machine import available_memory
@@ -75,7 +74,6 @@ def run_worker(address: Address, template: int) -> None:
         return
     faulthandler.register(STACK_SIGNAL)
     cv2.setNumThreads(1)
-    npy_bodies.keep_files()
     link = Link(address, "worker", __version__)
     with contextlib.suppress(PeerGone):
         Worker(link).run()

@@ -10,6 +10,7 @@
  * afford it: their rows are made again, by one that finds the file too short. So nobody else keeps any.
  */
 
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@
 #endif
 
 enum { LINE = 64, SOON = 2048 }; /* bytes of a line of memory; that are asked for before they are copied */
+enum { LEAST_PART = 4 }; /* if fewer than a quarter of a dataset's files may be kept, none are */
 enum { ASKED = STATX_INO | STATX_SIZE };
 
 typedef struct {
@@ -55,6 +57,29 @@ static void give_up(KeptFile *file) {
     munmap((void *)file->start, file->nbytes);
     files_kept--, bytes_kept -= file->nbytes;
     file->start = NULL;
+}
+
+/* Have this process keep at most so many files, of so many bytes together. */
+void keep_files(size_t files, size_t nbytes) {
+    most_files = files, most_bytes = nbytes;
+}
+
+/* Return room for as many files as there are; NULL where there is no memory, or too few of them may be kept: those
+ * would be seldom met again, and take more to remember than it saves.
+ */
+KeptFiles *room_for_files(size_t count) {
+    KeptFiles *kept =
+        count / LEAST_PART < most_files ? calloc(1, sizeof(KeptFiles) + count * sizeof(KeptFile)) : NULL;
+    if (kept)
+        kept->count = count;
+    return kept;
+}
+
+void let_files_go(KeptFiles *kept) {
+    for (size_t id = 0; id < kept->count; id++)
+        if (kept->files[id].start)
+            give_up(&kept->files[id]);
+    free(kept);
 }
 
 /* Map the first bytes of an open file, where that can be done. */

@@ -15,7 +15,7 @@
 
 #include "kept_files.h"
 
-enum { MOST_HEADER = 4096, MOST_PATH = 4096, LEAST_PART = 4 };
+enum { MOST_HEADER = 4096, MOST_PATH = 4096 };
 
 typedef struct {
     const char *root; /* ends with a slash */
@@ -73,29 +73,6 @@ static int read_body(const Bodies *bodies, int64_t id, const char *path, char *o
         keep(bodies->kept, id, file, header_nbytes + nbytes);
     close(file);
     return well;
-}
-
-/* Have this process keep at most so many files, of so many bytes together. */
-void keep_files(size_t files, size_t nbytes) {
-    most_files = files, most_bytes = nbytes;
-}
-
-/* Return room for as many files as there are; NULL where there is no memory, or less than a part of them may be kept,
- * which would be seldom met again, and take more to remember than it saves.
- */
-KeptFiles *room_for_files(size_t count) {
-    KeptFiles *kept =
-        count / LEAST_PART < most_files ? calloc(1, sizeof(KeptFiles) + count * sizeof(KeptFile)) : NULL;
-    if (kept)
-        kept->count = count;
-    return kept;
-}
-
-void let_files_go(KeptFiles *kept) {
-    for (size_t id = 0; id < kept->count; id++)
-        if (kept->files[id].start)
-            give_up(&kept->files[id]);
-    free(kept);
 }
 
 /* Read the bodies of files `ids`, of `nbytes` each; return how many were read before one that is otherwise.

@@ -213,9 +213,10 @@ def kernel() -> Kernel | None:
 
 
 def keep_files() -> None:
-    """Have this process, of one thread, keep files mapped that it has read: half as many as it may, or half of memory.
+    """Have this process, and its forks, keep files mapped that they read: half as many as each may, or half of memory.
 
-    It may die of a file that others make shorter meanwhile. No trainer may, but a worker: its rows are made again.
+    One thread of each reads. It may die of a file that others make shorter meanwhile. No trainer may, but a worker: its
+    rows are made again.
     """
     if (compiled := kernel()) is not None and MOST_MAPPINGS.exists():
         addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
