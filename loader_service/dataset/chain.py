@@ -32,7 +32,7 @@ from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.pack import PackReader
 from loader_service.dataset.sources.python import PythonReader
-from loader_service.dataset.sources.source import Reader
+from loader_service.dataset.sources.source import PictureReader, Reader
 from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.dataset.trial import Trial
@@ -108,8 +108,9 @@ class Chain:
             self._source_spec = reader.model(first)
         self._groups = groups_of(transforms)
         self._trial = Trial(self._source, transforms, self._groups, keys, self._draw, first, self._source_spec)
-        self._all_units = fused(transforms, self._groups)
         kept = len(transforms) if cached is None else cached.after
+        shrunk = reader.pictures if isinstance(reader, PictureReader) and reader.shrinks else ()
+        self._all_units = fused(transforms, self._groups, kept=kept, shrunk=shrunk)
         self._decoders = Decoders(reader, self._source_spec, self._all_units, kept)
         self._specs: list[Spec] = [self._source_spec]
         for number, transform in enumerate(transforms):

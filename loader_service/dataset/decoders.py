@@ -63,9 +63,9 @@ class Decoders:
         """Return what a step, by its number, decodes of a JPEG; None, if it is none that begins a unit that does."""
         if not isinstance(unit, Geometry) or unit.numbers[0] != number or unit not in self._units.values():
             return None
-        height, width, _ = self._spec[unit.run.group.image].room
+        height, width, channels = self._spec[unit.run.group.image].room
         placement = unit.run.place(height, width, [[0.5] * step.draws for step in unit.run.steps])
-        in_part, could_shrink = placement.window != (0, 0, height, width), shrink_of(placement)
+        in_part, could_shrink = unit.run.decodes_part(placement, height, width, channels), shrink_of(placement)
         return Decoding(in_part, in_part and kernel() is not None, could_shrink if self._shrinks else 1, could_shrink)
 
     @property

@@ -131,6 +131,25 @@ class Run:
         """Whether all that it does, to many pictures at once, is to show a part of each, mirrored or not."""
         return not self.group.follows and all(step.chooses for step in self.steps)
 
+    def decodes_part(self, placement: Placement, height: int, width: int, channels: int) -> bool:
+        """Whether no more of a JPEG of this size is decoded than a part that it shows."""
+        if placement.window != (0, 0, height, width):
+            return True
+        target = placement.target
+        if target is None or target.part == (0, 0, *target.scale):
+            return False
+        return channels >= 3 and scales_at_once(placement.window, target, self._look)
+
+    def is_picked_by(self, run: Run) -> bool:
+        """Whether all that another run does is to show some of the pixels that this one makes, which are the same then.
+
+        It makes all of a picture in one size, or shows some of its pixels itself. Boxes and points differ by rounding.
+        """
+        first, *others = self.steps
+        if run.group is not self.group or any(follow.boxes or follow.points for follow in self.group.follows):
+            return False
+        return (first.chooses or first.scales) and all(step.chooses for step in (*others, *run.steps))
+
     def copy(
         self,
         pictures: np.ndarray,

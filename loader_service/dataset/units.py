@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -133,6 +133,11 @@ class Geometry(Unit):
 
     run: Run
 
+    def joined_by(self, other: Geometry) -> Geometry:
+        """Return one with the steps of another behind its own."""
+        run = Run(self.run.group, (*self.run.steps, *other.run.steps))
+        return Geometry((*self.numbers, *other.numbers), self.fields, run)
+
     @property
     def in_place(self) -> bool:
         """As all its steps have it."""
@@ -201,31 +206,53 @@ def singly(steps: tuple[Transform, ...], groups: list[Group | None]) -> list[Uni
     return [unit for number in range(len(steps)) for unit in _unit(number, steps[number], groups[number])]
 
 
-def fused(steps: tuple[Transform, ...], groups: list[Group | None]) -> list[Unit]:
+def fused(
+    steps: tuple[Transform, ...],
+    groups: list[Group | None],
+    *,
+    kept: int | None = None,
+    shrunk: Container[str] = (),
+) -> list[Unit]:
     """Return the steps as units, in an order that makes the same sample.
 
     A step that a cache may stand behind, since nothing before it is random, is a unit of its own: whether there is one
-    must change no sample.
+    must change no sample. To one that only picks pixels of it, and which no cache keeps apart, it is all the same.
+
+    Args:
+        kept: So many steps are done before samples are kept; all, where none are.
+        shrunk: Pictures that may be decoded in a smaller size, which changes what a scaled one is made of.
     """
     fixed = next((number for number, step in enumerate(steps) if step.is_random), len(steps))
-    units = singly(steps[:fixed], groups)
-    open_: dict[str, int] = {}  # picture -> the place, among the units, of the run that steps may still join
-    for number in range(fixed, len(steps)):
-        step, group = steps[number], groups[number]
-        at = open_.get(group.image) if group else None
-        if isinstance(step, Geometric) and group is not None and at is not None:
-            before = units[at]
-            assert isinstance(before, Geometry), "only runs are open"
-            if before.run.group is group and all(rule.joins(before.run.steps, step) for rule in RULES):
-                run = Run(group, (*before.run.steps, step))
-                units[at] = Geometry((*before.numbers, number), group.fields, run)
+    units, end = singly(steps, groups), len(steps) if kept is None else kept
+
+    def fit(before: Geometry, unit: Geometry) -> bool:
+        (step,) = unit.run.steps
+        return before.run.group is unit.run.group and all(rule.joins(before.run.steps, step) for rule in RULES)
+
+    def picks(before: Geometry, unit: Geometry) -> bool:
+        apart = before.numbers[0] < end <= unit.numbers[0]
+        return not apart and before.run.group.image not in shrunk and before.run.is_picked_by(unit.run)
+
+    at_random = _joined((unit for unit in units if unit.numbers[0] >= fixed), fit)
+    return _joined([*(unit for unit in units if unit.numbers[0] < fixed), *at_random], picks)
+
+
+def _joined(units: Iterable[Unit], may: Callable[[Geometry, Geometry], bool]) -> list[Unit]:
+    """Join runs to those before them on the same pictures, where they may, and no unit between them touches these."""
+    made: list[Unit] = []
+    open_: dict[str, int] = {}  # picture -> the place of the run that others may still join
+    for unit in units:
+        if isinstance(unit, Geometry):
+            at = open_.get(unit.run.group.image)
+            before = None if at is None else made[at]
+            if at is not None and isinstance(before, Geometry) and may(before, unit):
+                made[at] = before.joined_by(unit)
                 continue
-        for unit in _unit(number, step, group):
-            open_ = {image: at for image, at in open_.items() if not _touch(unit, units[at])}
-            if isinstance(unit, Geometry) and group is not None:
-                open_[group.image] = len(units)
-            units.append(unit)
-    return units
+        open_ = {image: at for image, at in open_.items() if not _touch(unit, made[at])}
+        if isinstance(unit, Geometry):
+            open_[unit.run.group.image] = len(made)
+        made.append(unit)
+    return made
 
 
 def _unit(number: int, step: Transform, group: Group | None) -> list[Unit]:

@@ -196,6 +196,8 @@ CHAINS = {
     "flip before": lambda photos: photos.random_flip().random_crop(40, 30),
     "warp behind": lambda photos: photos.random_crop(60, 60).random_rotate(20),
     "resize": lambda photos: photos.resize(20, 20).random_flip(),
+    "resize, center_crop": lambda photos: photos.resize(70, 80).center_crop(50, 60),
+    "resize, random_crop": lambda photos: photos.resize(64, 61).random_crop(40, 30).random_flip(vertical=0.5),
     "pad": lambda photos: photos.pad_image(4).random_crop(40, 30),
 }
 
@@ -269,6 +271,20 @@ def test_a_cache_behind_a_resize_keeps_what_shrinks(album, tmp_path):
     assert np.array_equal(plain.compute(0)["image"], cached.compute(0)["image"])
 
 
+@pytest.mark.parametrize("options", [{}, {"shrink_on_load": True}, {"color": "grayscale"}])
+@pytest.mark.parametrize("size", [(70, 80), (130, 125), (30, 40)])
+def test_a_cache_behind_a_resize_changes_nothing_of_what_is_cut_out_of_it(way, album, tmp_path, options, size):
+    photos = Dataset.from_image_folder(album, **options).resize(*size)
+
+    plain, cached = (
+        each.random_crop(24, 28).random_flip().shuffle(seed=3).batch(5)
+        for each in (photos, photos.cache(path=tmp_path / "cache"))
+    )
+
+    for n in range(4):
+        assert np.array_equal(plain.compute(n)["image"], cached.compute(n)["image"])
+
+
 def test_nothing_that_is_not_wanted_is_in_a_key(album):
     photos = Dataset.from_image_folder(album)
 
@@ -282,6 +298,16 @@ def test_explain_says_what_is_decoded(way, album):
     assert ("decodes only the part of a JPEG that it shows" in told) == (way == "parts")
     assert ("decodes all of each JPEG" in told) == (way == "whole")
     assert "with shrink_on_load=True, its source would decode JPEGs at 1/4" in told
+
+
+def test_explain_says_that_a_part_of_a_scaled_picture_is_decoded_alone(way, album):
+    def told(**options):
+        return str(Dataset.from_image_folder(album, **options).resize(70, 80).center_crop(50, 60).batch(2).explain())
+
+    in_part = "decodes only the part of a JPEG that it shows"
+    assert (in_part in told()) == (way == "parts" and bilinear.kernel() is not None)
+    assert in_part not in told(color="grayscale")  # which OpenCV scales
+    assert in_part not in told(shrink_on_load=True)  # which decodes by itself
 
 
 def test_explain_says_at_what_size_a_jpeg_is_decoded(way, album):

@@ -12,6 +12,7 @@ from loader_service.dataset.transforms.geometry.affine import RandomRotate, Rand
 from loader_service.dataset.transforms.geometry.crops import CenterCrop, RandomCrop
 from loader_service.dataset.transforms.geometry.elastic import RandomElastic
 from loader_service.dataset.transforms.geometry.flip import RandomFlip
+from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.pad_image import PadImage
 from loader_service.dataset.transforms.geometry.perspective import RandomPerspective
 from loader_service.dataset.transforms.geometry.resize import RandomResizedCrop, Resize
@@ -193,14 +194,64 @@ def test_a_rule_keeps_steps_apart_that_would_be_another_thing_together(rule):
         assert runs_of(FLIP, before, after)[-1] == (2,)
 
 
+RESIZE, CENTER = Resize(height=20, width=20), CenterCrop(height=15, width=15)
+
+
 def test_steps_are_fused_from_the_first_random_one_on():
     """A cache may stand behind those before, and must change nothing."""
-    assert runs_of(Resize(height=20, width=20), CenterCrop(height=15, width=15), CROP, FLIP, ROTATE) == [
-        (0,),
-        (1,),
-        (2, 3, 4),
-    ]
-    assert runs_of(FLIP, Resize(height=20, width=20), CenterCrop(height=15, width=15)) == [(0, 1, 2)]
+    assert runs_of(RESIZE, Resize(height=18, width=18), ROTATE, FLIP) == [(0,), (1,), (2, 3)]
+    assert runs_of(RESIZE, PadImage(padding=2), CROP, FLIP) == [(0,), (1,), (2, 3)]
+    assert runs_of(FLIP, RESIZE, CENTER) == [(0, 1, 2)]
+
+
+def test_what_only_picks_pixels_is_fused_with_what_makes_them():
+    """It changes none. But crops and flips that a warp follows are one with that, and stay so."""
+    assert runs_of(RESIZE, CENTER) == runs_of(CENTER, CENTER) == [(0, 1)]
+    assert runs_of(RESIZE, CENTER, CROP, FLIP) == [(0, 1, 2, 3)]
+    assert runs_of(CENTER, RESIZE, CROP) == [(0,), (1, 2)]
+    assert runs_of(RESIZE, CENTER, CROP, FLIP, ROTATE) == [(0, 1), (2, 3, 4)]
+    assert runs_of(RESIZE, Rescale(scale=2), CROP) == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("follow", [{"boxes": ["boxes"]}, {"points": ["points"]}])
+def test_boxes_and_points_would_differ_by_rounding_and_masks_do_not(follow):
+    assert runs_of(Follow(image="image", masks=["mask"]), RESIZE, CROP) == [(1, 2)]
+    assert runs_of(Follow(image="image", **follow), RESIZE, CROP) == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "runs"), [(0, [(0, 1, 2)]), (1, [(0,), (1, 2)]), (2, [(0, 1), (2,)]), (3, [(0, 1, 2)])]
+)
+def test_a_cache_keeps_apart_what_is_done_before_it(kept, runs):
+    steps = (RESIZE, CENTER, FLIP)
+
+    assert [unit.numbers for unit in fused(steps, groups_of(steps), kept=kept)] == runs
+
+
+def test_a_picture_that_may_be_decoded_smaller_is_scaled_by_itself():
+    steps = (RESIZE, CENTER, FLIP)
+
+    assert [unit.numbers for unit in fused(steps, groups_of(steps), shrunk={"image"})] == [(0,), (1,), (2,)]
+
+
+@given(
+    st.sampled_from(["nearest", "bilinear", "area", "cubic", "lanczos"]),
+    st.booleans(),
+    st.sampled_from([np.uint8, np.float32, np.uint16]),
+    st.tuples(*[st.integers(15, 70)] * 2),
+    st.lists(crops | flips | st.just(CENTER), min_size=1, max_size=4),
+    seeds,
+)
+@settings(max_examples=100)
+def test_picked_pixels_are_exactly_those_that_were_made(interpolation, antialias, dtype, size, picking, seed):
+    resize = Resize(height=size[0], width=size[1], interpolation=interpolation, antialias=antialias)
+    steps, value = fits([resize, *picking], *SIZE), smooth(*SIZE).astype(dtype)
+    draws = drawn(steps, seed)
+    (unit,) = fused(tuple(steps), groups_of(steps))
+
+    at_once = unit.run.draw(value, draws, None)
+
+    assert np.array_equal(at_once, one_by_one(steps, value, draws))
 
 
 def test_steps_on_other_fields_are_no_hindrance_and_those_on_the_same_are():
@@ -264,6 +315,18 @@ def test_a_cache_changes_nothing_wherever_it_stands(pictures, tmp_path):
 
     for after in range(3):
         assert np.array_equal(dataset(after).compute(1)["image"], expected)
+
+
+def test_masks_are_cut_out_of_what_is_scaled_as_their_pictures_are(pictures, tmp_path):
+    pairs = Dataset.from_arrays(image=pictures, mask=pictures[..., :1] // 64).follow(masks="mask").resize(50, 53)
+
+    plain, cached = (
+        each.center_crop(40, 44).random_crop(30, 20).random_flip(vertical=0.5).batch(8).compute(1)
+        for each in (pairs, pairs.cache(path=tmp_path))
+    )
+
+    for field in ("image", "mask"):
+        assert np.array_equal(plain[field], cached[field])
 
 
 def test_a_run_writes_into_the_row_and_explain_tells_what_is_fused(pictures):

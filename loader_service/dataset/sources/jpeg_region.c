@@ -97,7 +97,8 @@ static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int h
         (JDIMENSION)width > jpeg->output_width - left)
         return REFUSED;
     begin_huffman(jpeg, file);
-    JDIMENSION first = left, columns = width;
+    const Window read = made ? window_of(made, height, width) : (Window){0, 0, height, width};
+    JDIMENSION above = top + read.top, first = left + read.left, columns = read.width;
     widen(jpeg, &first, &columns);
     jpeg_crop_scanline(jpeg, &first, &columns); /* which begins further left, where blocks do */
     want_columns(jpeg, first, columns);
@@ -105,21 +106,21 @@ static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int h
     j_common_ptr common = (j_common_ptr)jpeg;
     /* Not aligned: to where it is, libjpeg-turbo writes past the caches, and copying what it wrote took a tenth of all. */
     JSAMPROW row = *jpeg->mem->alloc_sarray(common, JPOOL_IMAGE, columns * pixel + 1 + MARGIN, 1) + 1;
-    const unsigned char *line = row + (left - first) * pixel;
+    const unsigned char *line = row + (left + read.left - first) * pixel;
     Scaler scaler;
     if (made) {
         void *memory = jpeg->mem->alloc_large(common, JPOOL_IMAGE, scaling_nbytes(made));
-        begin_scaling(&scaler, made, height, width, (int)pixel, memory, out);
+        begin_scaling(&scaler, made, height, width, read.left, (int)pixel, memory, out);
     }
-    if (top > 0 && jpeg_skip_scanlines(jpeg, top) != (JDIMENSION)top)
+    if (above > 0 && jpeg_skip_scanlines(jpeg, above) != above)
         return REFUSED;
-    for (int done = 0; done < height; done++) {
+    for (int done = 0; done < read.height; done++) {
         if (jpeg_read_scanlines(jpeg, &row, 1) != 1)
             return REFUSED;
         if (!made)
             memcpy(out + done * nbytes, line, nbytes);
-        else if (wanted(&scaler) == done)
-            scale_line(&scaler, done, line);
+        else if (wanted(&scaler) == read.top + done)
+            scale_line(&scaler, read.top + done, line);
     }
     int is_last = jpeg->output_scanline == jpeg->output_height; /* row: what follows is read */
     int done = !is_last || (end_huffman(jpeg) && jpeg_finish_decompress(jpeg)) ? DONE : REFUSED;

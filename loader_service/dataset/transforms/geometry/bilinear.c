@@ -26,7 +26,7 @@ int scale_bilinear(const unsigned char *picture, int in_height, int in_width, pt
     unsigned char *memory = can_scale() ? malloc(scaling + nbytes + MARGIN) : NULL;
     if (!memory)
         return 1;
-    begin_scaling(&scaler, &made, in_height, in_width, channels, memory, out);
+    begin_scaling(&scaler, &made, in_height, in_width, 0, channels, memory, out);
     for (int line; (line = wanted(&scaler)) >= 0;) {
         const unsigned char *from = picture + line * lines;
         if ((in_height - 1 - line) * lines < MARGIN) /* nothing may be read behind the picture */

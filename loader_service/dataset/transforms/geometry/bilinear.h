@@ -66,12 +66,28 @@ static void look_up_line(Scaler *scaler) {
     scaler->line[1] = within(place + 1, scaler->in_height);
 }
 
-static void look_up_columns(Scaler *scaler, int in_width) {
+/* A part of a picture, in pixels. */
+typedef struct {
+    int top, left, height, width;
+} Window;
+
+/* Return what is read of a picture of so many lines and columns. */
+static Window window_of(const Scaled *made, int in_height, int in_width) {
+    int16_t weight[2];
+    int top = within(look_up(made->top, in_height, made->height, weight), in_height);
+    int left = within(look_up(made->left, in_width, made->width, weight), in_width);
+    int last = look_up(made->top + made->part_height - 1, in_height, made->height, weight) + 1;
+    int rightmost = look_up(made->left + made->part_width - 1, in_width, made->width, weight) + 1;
+    return (Window){top, left, within(last, in_height) - top + 1, within(rightmost, in_width) - left + 1};
+}
+
+/* in_left: the column that lines begin with. */
+static void look_up_columns(Scaler *scaler, int in_width, int in_left) {
     static const int packed[LANES] = {0, 2, 1, 3};
     const Scaled *made = &scaler->made;
     for (int column = 0; column < scaler->columns; column++) {
         int16_t weight[2] = {0, 0};
-        int place = 0, from_left = made->mirror & MIRRORED ? made->part_width - 1 - column : column;
+        int place = in_left, from_left = made->mirror & MIRRORED ? made->part_width - 1 - column : column;
         if (column < made->part_width) {
             place = look_up(made->left + from_left, in_width, made->width, weight);
             if (place < 0 || place >= in_width - 1) { /* only the edge: it has no neighbour */
@@ -79,7 +95,7 @@ static void look_up_columns(Scaler *scaler, int in_width) {
                 weight[0] = WEIGHT, weight[1] = 0;
             }
         }
-        scaler->places[column] = place * scaler->channels;
+        scaler->places[column] = (place - in_left) * scaler->channels;
         int32_t both = (uint16_t)weight[0] | (int32_t)weight[1] << 16;
         int32_t *weights = scaler->weights + column / LANES * LANES * LANES + packed[column % LANES] * LANES;
         for (int lane = 0; lane < LANES; lane++)
@@ -102,9 +118,9 @@ static size_t scaling_nbytes(const Scaled *made) {
     return columns * (2 * LANES * sizeof(int16_t) + (LANES + 1) * sizeof(int32_t));
 }
 
-/* Begin to scale a picture of pixels of 3 or 4 bytes. */
-static void begin_scaling(Scaler *scaler, const Scaled *made, int in_height, int in_width, int channels, void *memory,
-                          unsigned char *out) {
+/* Begin to scale a picture of pixels of 3 or 4 bytes, of which lines begin with column `in_left`. */
+static void begin_scaling(Scaler *scaler, const Scaled *made, int in_height, int in_width, int in_left, int channels,
+                          void *memory, unsigned char *out) {
     int columns = (made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
     *scaler = (Scaler){.made = *made, .out = out, .in_height = in_height, .channels = channels, .columns = columns};
     scaler->held[0] = scaler->held[1] = -1;
@@ -112,7 +128,7 @@ static void begin_scaling(Scaler *scaler, const Scaled *made, int in_height, int
     scaler->across[1] = scaler->across[0] + columns * LANES;
     scaler->weights = (int32_t *)(scaler->across[1] + columns * LANES);
     scaler->places = scaler->weights + columns * LANES;
-    look_up_columns(scaler, in_width);
+    look_up_columns(scaler, in_width, in_left);
     look_up_line(scaler);
 }
 

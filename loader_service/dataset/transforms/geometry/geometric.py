@@ -32,6 +32,7 @@ class Geometric(FieldTransform):
 
     alone: ClassVar[bool] = False  # it is fused with no other step
     bends: ClassVar[bool] = False  # its moves are more than matrices
+    scales: ClassVar[bool] = False  # it shows all of a picture in another size
     chooses: ClassVar[bool] = False  # it shows a part of a picture, mirrored or not, and tells so of many at once
 
     @property

@@ -27,6 +27,7 @@ Range = Annotated[tuple[float, float], AfterValidator(_above_zero)]
 class Resize(Resampling, ToSize):
     """Scale to (height, width), whatever the aspect ratio was."""
 
+    scales: ClassVar[bool] = True
     kind: Literal["resize"] = "resize"
 
     def moves(self, height: int, width: int, draws: Draws) -> tuple[Move, ...]:
