@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loader_service.dataset.sources.decoding import EncodedJpeg
 from loader_service.dataset.transforms.geometry.bilinear import room_for
-from loader_service.dataset.transforms.geometry.drawing import density, drawn, scales_at_once
+from loader_service.dataset.transforms.geometry.drawing import density, drawn, halvings_at_once
 from loader_service.dataset.transforms.geometry.follow import Follow
 from loader_service.dataset.transforms.geometry.geometric import Geometric, look_of
 from loader_service.dataset.transforms.geometry.moves import Cut
@@ -138,7 +138,7 @@ class Run:
         target = placement.target
         if target is None or target.part == (0, 0, *target.scale):
             return False
-        return channels >= 3 and scales_at_once(placement.window, target, self._look)
+        return channels >= 3 and halvings_at_once(placement.window, target, self._look) is not None
 
     def is_picked_by(self, run: Run) -> bool:
         """Whether all that another run does is to show some of the pixels that this one makes, which are the same then.
@@ -179,8 +179,10 @@ class Run:
             shrink = shrink_of(placement) if picture.shrinks else 1
             part = part_of(placement.window, picture.shape[0], picture.shape[1], shrink)
             target = placement.target if shrink == 1 and part == placement.window else None
-            if target is not None and scales_at_once(part, target, self._look):
-                made = picture.decode_scaled(part, target.numbers, room_for(target, picture.shape[2], out))
+            halvings = halvings_at_once(part, target, self._look) if target is not None else None
+            if target is not None and halvings is not None:
+                numbers, room = (*halvings, *target.numbers), room_for(target, picture.shape[2], out)
+                made = picture.decode_scaled(part, numbers, room)
                 if made is not None:
                     return made
             picture = picture.decode(*part, shrink)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from loader_service.dataset.transforms.geometry import bilinear
@@ -47,6 +47,47 @@ def test_the_pixels_are_those_of_opencv(scaling, channels, mirror, is_part):
 
     assert made is out
     assert np.array_equal(made, by_opencv(picture, scale, part, mirror))
+
+
+def halves(picture, down, across):
+    """Return means of two pixels, or of four where both is to be done, again and again."""
+    for step in range(max(down, across)):
+        by = 1 + (step < down), 1 + (step < across)
+        parts = [picture[top :: by[0], left :: by[1]].astype(int) for top in range(by[0]) for left in range(by[1])]
+        picture = ((sum(parts) + len(parts) // 2) // len(parts)).astype(np.uint8)
+    return picture
+
+
+@needs_kernel
+@given(st.data(), st.integers(0, 3), st.integers(0, 3), st.sampled_from([3, 4]), MIRRORS, st.booleans())
+@settings(deadline=None)
+def test_what_is_halved_first_has_the_pixels_of_opencv(data, down, across, channels, mirror, is_part):
+    height, width, scale, part = data.draw(scalings())
+    height, width = (height % 100 + 1) << down, (width % 100 + 1) << across
+    picture = noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
+    smaller = bilinear.halved(picture, (down, across))
+
+    made = bilinear.scaled_bilinearly(picture, Target(scale, part, mirror), None, (down, across))
+
+    assert np.array_equal(smaller, halves(picture, down, across))
+    assert np.array_equal(made, by_opencv(smaller, scale, part, mirror))
+
+
+@given(st.data(), st.sampled_from([1, 3, 4]), MIRRORS, st.sampled_from(["uint8", "float32"]))
+@settings(deadline=None)
+def test_a_picture_that_becomes_much_smaller_is_halved_as_long_as_it_is_twice_as_large(data, channels, mirror, dtype):
+    scale = Scale(*data.draw(st.tuples(*[st.integers(1, 20)] * 2)))
+    part = Cut(scale.height // 3, scale.width // 2, scale.height - scale.height // 3, scale.width - scale.width // 2)
+    height, width = (8 * side for side in data.draw(st.tuples(*[st.integers(1, 25)] * 2)))
+    picture = noise(height, width, channels).astype(dtype)
+    down, across = (
+        (old > 2 * new) + (old > 4 * new) + (old > 8 * new) for old, new in zip((height, width), scale, strict=True)
+    )
+    assume(height <= 16 * scale.height and width <= 16 * scale.width)
+
+    made = resized(picture, Target(scale, part, mirror), "bilinear", True, None)
+
+    assert np.array_equal(made, by_opencv(bilinear.halved(picture, (down, across)), scale, part, mirror))
 
 
 @needs_kernel

@@ -37,15 +37,19 @@ static void check_scaled(const uint8_t *data, size_t size, int undamaged, const 
                          const int part[6], const uint8_t *choice) {
     int height = 1 + choice[0] / 2, width = 1 + choice[1], top = choice[2] * height >> 8, left = choice[3] * width >> 8;
     int rows = 1 + (choice[5] * (height - top) >> 8), columns = 1 + (37 * choice[5] % 256 * (width - left) >> 8);
-    int mirror = choice[4] % 4;
+    int mirror = choice[4] % 4, down = choice[3] % 4, across = choice[0] % 3;
+    while (part[4] % (1 << down))
+        down--;
+    while (part[5] % (1 << across))
+        across--;
     size_t nbytes = (size_t)rows * columns * part[0];
     unsigned char *found = malloc(nbytes), *again = malloc(nbytes);
-    int done = jpeg_scaled(data, size, FILE_HASH, part[0], part[2], part[3], part[4], part[5], height, width, top, left,
-                           rows, columns, mirror, found) == DONE;
+    int done = jpeg_scaled(data, size, FILE_HASH, part[0], part[2], part[3], part[4], part[5], down, across, height,
+                           width, top, left, rows, columns, mirror, found) == DONE;
     if (undamaged && !done && can_scale())
         abort();
     if (expected && done &&
-        (scale_bilinear(expected, part[4], part[5], (ptrdiff_t)part[5] * part[0], part[0], height, width, top, left,
+        (scale_bilinear(expected, part[4], part[5], (ptrdiff_t)part[5] * part[0], part[0], down, across, height, width, top, left,
                         rows, columns, mirror, again) != 0 ||
          memcmp(found, again, nbytes) != 0))
         abort();

@@ -90,28 +90,30 @@ static void widen(j_decompress_ptr jpeg, JDIMENSION *left, JDIMENSION *width) {
 
 /* Decode a part, and write it to `out`; or what is made of it, if that is anything: line by line, as they come. */
 static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int height, int width, const Scaled *made,
-                  unsigned char *out) {
+                  Halvings halvings, unsigned char *out) {
     jpeg_start_decompress(jpeg);
     if (top < 0 || left < 0 || height < 1 || width < 1 || (JDIMENSION)top > jpeg->output_height ||
         (JDIMENSION)height > jpeg->output_height - top || (JDIMENSION)left > jpeg->output_width ||
         (JDIMENSION)width > jpeg->output_width - left)
         return REFUSED;
     begin_huffman(jpeg, file);
-    const Window read = made ? window_of(made, height, width) : (Window){0, 0, height, width};
+    size_t pixel = jpeg->output_components, nbytes = width * pixel;
+    j_common_ptr common = (j_common_ptr)jpeg;
+    Window read = {0, 0, height, width};
+    Scaler scaler;
+    if (made) {
+        size_t scaling = scaling_nbytes(made, halvings, width, (int)pixel);
+        void *memory = jpeg->mem->alloc_large(common, JPOOL_IMAGE, scaling);
+        begin_scaling(&scaler, made, halvings, height, width, (int)pixel, memory, out);
+        read = scaler.read;
+    }
     JDIMENSION above = top + read.top, first = left + read.left, columns = read.width;
     widen(jpeg, &first, &columns);
     jpeg_crop_scanline(jpeg, &first, &columns); /* which begins further left, where blocks do */
     want_columns(jpeg, first, columns);
-    size_t pixel = jpeg->output_components, nbytes = width * pixel;
-    j_common_ptr common = (j_common_ptr)jpeg;
     /* Not aligned: to where it is, libjpeg-turbo writes past the caches, and copying what it wrote took a tenth of all. */
     JSAMPROW row = *jpeg->mem->alloc_sarray(common, JPOOL_IMAGE, columns * pixel + 1 + MARGIN, 1) + 1;
     const unsigned char *line = row + (left + read.left - first) * pixel;
-    Scaler scaler;
-    if (made) {
-        void *memory = jpeg->mem->alloc_large(common, JPOOL_IMAGE, scaling_nbytes(made));
-        begin_scaling(&scaler, made, height, width, read.left, (int)pixel, memory, out);
-    }
     if (above > 0 && jpeg_skip_scanlines(jpeg, above) != above)
         return REFUSED;
     for (int done = 0; done < read.height; done++) {
@@ -119,6 +121,8 @@ static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int h
             return REFUSED;
         if (!made)
             memcpy(out + done * nbytes, line, nbytes);
+        else if (steps_of(&halvings))
+            halve_line(&scaler, 0, line);
         else if (wanted(&scaler) == read.top + done)
             scale_line(&scaler, read.top + done, line);
     }
@@ -165,14 +169,14 @@ void jpeg_remember(void *memory, size_t nbytes) {
 }
 
 static int decode_part(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int shrink, int top,
-                       int left, int height, int width, const Scaled *made, unsigned char *out) {
+                       int left, int height, int width, const Scaled *made, Halvings halvings, unsigned char *out) {
     Decoder decoder;
     volatile int done = REFUSED; /* libjpeg may jump back here */
     prepare(&decoder);
     if (!setjmp(decoder.refuse) && begin(&decoder, data, nbytes) == DONE) {
         decoder.jpeg.scale_denom = shrink; /* of 1, as the header left it */
         decoder.jpeg.out_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 3 ? JCS_EXT_RGB : JCS_EXT_RGBA;
-        done = decode(&decoder.jpeg, file, top, left, height, width, made, out);
+        done = decode(&decoder.jpeg, file, top, left, height, width, made, halvings, out);
     }
     jpeg_destroy_decompress(&decoder.jpeg);
     return done;
@@ -184,17 +188,18 @@ static int decode_part(const unsigned char *data, size_t nbytes, uint64_t file, 
  * out: height x width x channels bytes; undefined, if REFUSED is returned. */
 int jpeg_region(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int shrink, int top, int left,
                 int height, int width, unsigned char *out) {
-    return decode_part(data, nbytes, file, channels, shrink, top, left, height, width, NULL, out);
+    return decode_part(data, nbytes, file, channels, shrink, top, left, height, width, NULL, (Halvings){0}, out);
 }
 
 /* Decode rows and columns of a JPEG, of 3 or 4 channels, and scale them as bilinear.c does it; or refuse.
  *
- * new_height, new_width: their new size, of which the part is made that begins at part_top, part_left. */
+ * down, across: how often they are halved first. new_height, new_width: their new size, of which the part is made that
+ * begins at part_top, part_left. */
 int jpeg_scaled(const unsigned char *data, size_t nbytes, uint64_t file, int channels, int top, int left, int height,
-                int width, int new_height, int new_width, int part_top, int part_left, int part_height, int part_width,
+                int width, int down, int across, int new_height, int new_width, int part_top, int part_left, int part_height, int part_width,
                 int mirror, unsigned char *out) {
     const Scaled made = {new_height, new_width, part_top, part_left, part_height, part_width, mirror};
     if (!can_scale())
         return REFUSED;
-    return decode_part(data, nbytes, file, channels, 1, top, left, height, width, &made, out);
+    return decode_part(data, nbytes, file, channels, 1, top, left, height, width, &made, (Halvings){down, across}, out);
 }

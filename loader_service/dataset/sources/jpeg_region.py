@@ -34,7 +34,7 @@ class Kernel:
         self._size, self._region, self._scaled = library.jpeg_size, library.jpeg_region, library.jpeg_scaled
         self._size.argtypes = [ADDRESS, SIZE, ADDRESS]
         self._region.argtypes = [ADDRESS, SIZE, KEY, *[INT] * 6, ADDRESS]
-        self._scaled.argtypes = [ADDRESS, SIZE, KEY, *[INT] * 12, ADDRESS]
+        self._scaled.argtypes = [ADDRESS, SIZE, KEY, *[INT] * 14, ADDRESS]
         library.jpeg_remember.argtypes = [ADDRESS, SIZE]
         self.points = _shared_memory(min(MOST_POINTS, all_memory() // PART_OF_MEMORY))  #: what is remembered
         library.jpeg_remember(address_of(self.points), len(self.points))
@@ -72,8 +72,9 @@ class Kernel:
 
         Args:
             part: What is decoded, in pixels.
-            target: What is made of it, as bilinear.h has it: height and width that the part is scaled to; top, left,
-                height and width of what is shown of that; whether it is mirrored left-right, 1, or top-bottom, 2.
+            target: What is made of it, as bilinear.h has it: how often it is halved first, down and across; height and
+                width that the part is scaled to; top, left, height and width of what is shown of that; whether it is
+                mirrored left-right, 1, or top-bottom, 2.
             out: Of shape (height, width, 3 or 4) of what is shown, contiguous.
             remember: As for `region`.
         Returns:

@@ -4,6 +4,8 @@
  * pixels of three numbers one number at a time. Here a pixel is looked up at once, together with its neighbour, and
  * mirrored by where it is looked up; lines are taken as a decoder makes them, while they are in the cache.
  *
+ * What is scaled down by more than two is halved first, as often as is asked for, down and across: means of two or four.
+ *
  * The arithmetic is OpenCV's, to the bit. Weights have 11 bits. Lines are scaled across first: of 19 bits, 15 are kept;
  * then down: 10 are kept of each of two lines, of whose sum the last two are rounded off. Who calls checks the sizes.
  */
@@ -21,6 +23,8 @@ enum {
     AT_ONCE = 8,   /* pixels that are mixed at once */
     MARGIN = 16,   /* bytes that may be read from where the last pixel of a line begins */
     MIXED = 32,    /* bytes that may be written at once */
+    PAIRS = 2,     /* of pixels, that are halved at once */
+    MOST_HALVINGS = 16,
     MIRRORED = 1,
     UPSIDE_DOWN = 2,
 };
@@ -32,10 +36,26 @@ typedef struct {
     int mirror; /* MIRRORED, UPSIDE_DOWN */
 } Scaled;
 
+/* A part of a picture, in pixels. */
+typedef struct {
+    int top, left, height, width;
+} Window;
+
+/* How often lines are made one of two, and columns: before all else, as long as either is to be done. */
+typedef struct {
+    int down, across;
+} Halvings;
+
 typedef struct {
     Scaled made;
+    Halvings halvings;
+    Window read; /* of the input: what is looked at */
     unsigned char *out;
-    int in_height, channels;
+    int in_height, channels; /* once it is halved */
+    int line_made;           /* the next one that is, of those */
+    int width[MOST_HALVINGS + 1]; /* of a line before each halving, and after the last */
+    unsigned char *held_back[MOST_HALVINGS], *halved[MOST_HALVINGS]; /* the upper line of two; what is made of them */
+    int holds[MOST_HALVINGS];
     int columns; /* of the part, and some more, to be AT_ONCE many times */
     int next;    /* the line of the part that is mixed next: of two lines, by these weights */
     int line[2];
@@ -65,11 +85,6 @@ static void look_up_line(Scaler *scaler) {
     scaler->line[0] = within(place, scaler->in_height);
     scaler->line[1] = within(place + 1, scaler->in_height);
 }
-
-/* A part of a picture, in pixels. */
-typedef struct {
-    int top, left, height, width;
-} Window;
 
 /* Return what is read of a picture of so many lines and columns. */
 static Window window_of(const Scaled *made, int in_height, int in_width) {
@@ -112,23 +127,45 @@ static int can_scale(void) {
 #endif
 }
 
-/* Return how many bytes of memory `begin_scaling` wants. */
-static size_t scaling_nbytes(const Scaled *made) {
-    size_t columns = ((size_t)made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
-    return columns * (2 * LANES * sizeof(int16_t) + (LANES + 1) * sizeof(int32_t));
+static inline int steps_of(const Halvings *halvings) {
+    return halvings->down > halvings->across ? halvings->down : halvings->across;
 }
 
-/* Begin to scale a picture of pixels of 3 or 4 bytes, of which lines begin with column `in_left`. */
-static void begin_scaling(Scaler *scaler, const Scaled *made, int in_height, int in_width, int in_left, int channels,
-                          void *memory, unsigned char *out) {
-    int columns = (made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
-    *scaler = (Scaler){.made = *made, .out = out, .in_height = in_height, .channels = channels, .columns = columns};
+static inline size_t line_nbytes(int width, int channels) {
+    return ((size_t)width * channels + 2 * MARGIN - 1) / MARGIN * MARGIN;
+}
+
+/* Return how many bytes of memory `begin_scaling` wants. */
+static size_t scaling_nbytes(const Scaled *made, Halvings halvings, int in_width, int channels) {
+    size_t columns = ((size_t)made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
+    size_t nbytes = columns * (2 * LANES * sizeof(int16_t) + (LANES + 1) * sizeof(int32_t));
+    return nbytes + 2 * steps_of(&halvings) * line_nbytes(in_width, channels);
+}
+
+/* Begin to scale a picture of pixels of 3 or 4 bytes, whose sides can be halved so often. */
+static void begin_scaling(Scaler *scaler, const Scaled *made, Halvings halvings, int in_height, int in_width,
+                          int channels, void *memory, unsigned char *out) {
+    const int columns = (made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE, steps = steps_of(&halvings);
+    in_height >>= halvings.down, in_width >>= halvings.across;
+    const Window window = window_of(made, in_height, in_width);
+    *scaler = (Scaler){.made = *made, .halvings = halvings, .out = out, .in_height = in_height, .channels = channels,
+                       .columns = columns, .line_made = window.top};
+    scaler->read = (Window){window.top << halvings.down, window.left << halvings.across, window.height << halvings.down,
+                            window.width << halvings.across};
     scaler->held[0] = scaler->held[1] = -1;
     scaler->across[0] = memory;
     scaler->across[1] = scaler->across[0] + columns * LANES;
     scaler->weights = (int32_t *)(scaler->across[1] + columns * LANES);
     scaler->places = scaler->weights + columns * LANES;
-    look_up_columns(scaler, in_width, in_left);
+    unsigned char *line = (unsigned char *)(scaler->places + columns);
+    for (int step = 0; step <= steps; step++) {
+        scaler->width[step] = step < halvings.across ? window.width << (halvings.across - step) : window.width;
+        if (step == steps)
+            break;
+        scaler->held_back[step] = line, line += line_nbytes(scaler->width[step], channels);
+        scaler->halved[step] = line, line += line_nbytes(scaler->width[step], channels);
+    }
+    look_up_columns(scaler, in_width, window.left);
     look_up_line(scaler);
 }
 
@@ -193,7 +230,29 @@ __attribute__((target("avx2"))) static void mix(const Scaler *scaler, const int1
         left -= left < nbytes ? left : nbytes;
     }
 }
+
+/* Make means of pixels that lie side by side; with another line, of four. */
+__attribute__((target("avx2"))) static void halve_across(const unsigned char *line, const unsigned char *other,
+                                                         int made, int channels, unsigned char *out) {
+    const __m128i pairs = channels == 3 ? _mm_setr_epi8(0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11, -1, -1, -1, -1)
+                                        : _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    const __m128i ones = _mm_set1_epi8(1), half = _mm_set1_epi16(other ? 2 : 1);
+    const int read = 2 * PAIRS * channels, written = PAIRS * channels;
+    for (int column = 0; column < made; column += PAIRS, line += read, out += written) {
+        __m128i sum = _mm_maddubs_epi16(_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)line), pairs), ones);
+        if (other) {
+            __m128i below = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)other), pairs);
+            sum = _mm_add_epi16(sum, _mm_maddubs_epi16(below, ones));
+            other += read;
+        }
+        sum = _mm_add_epi16(sum, half);
+        sum = other ? _mm_srli_epi16(sum, 2) : _mm_srli_epi16(sum, 1);
+        _mm_storel_epi64((__m128i *)out, _mm_packus_epi16(sum, sum));
+    }
+}
 #else
+static void halve_across(const unsigned char *line, const unsigned char *other, int made, int channels,
+                         unsigned char *out) {}
 static void scale_across(const Scaler *scaler, const unsigned char *line, int16_t *out) {}
 static void mix(const Scaler *scaler, const int16_t *first, const int16_t *second, unsigned char *out) {}
 #endif
@@ -212,4 +271,27 @@ static void scale_line(Scaler *scaler, int number, const unsigned char *line) {
         mix(scaler, scaler->across[first], scaler->across[second], scaler->out + at * nbytes);
         scaler->next++;
     }
+}
+
+/* Take a line that was halved so often; lines come in turn, those that are read. */
+static void halve_line(Scaler *scaler, int step, const unsigned char *line) {
+    if (step == steps_of(&scaler->halvings)) {
+        int number = scaler->line_made++;
+        if (wanted(scaler) == number)
+            scale_line(scaler, number, line);
+        return;
+    }
+    const size_t nbytes = (size_t)scaler->width[step] * scaler->channels;
+    const int down = step < scaler->halvings.down, across = step < scaler->halvings.across;
+    unsigned char *other = scaler->held_back[step], *out = scaler->halved[step];
+    if (down && (scaler->holds[step] = !scaler->holds[step])) {
+        memcpy(other, line, nbytes);
+        return;
+    }
+    if (across)
+        halve_across(line, down ? other : NULL, scaler->width[step + 1], scaler->channels, out);
+    else
+        for (size_t at = 0; at < nbytes; at++)
+            out[at] = (unsigned char)((line[at] + other[at] + 1) >> 1);
+    halve_line(scaler, step + 1, out);
 }

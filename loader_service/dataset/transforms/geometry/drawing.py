@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from loader_service.dataset.transforms.geometry.bilinear import kernel, scaled_bilinearly
+from loader_service.dataset.transforms.geometry.bilinear import UNHALVED, Halvings, halved, kernel, scaled_bilinearly
 from loader_service.dataset.transforms.geometry.mirroring import flipped
 from loader_service.dataset.transforms.geometry.moves import (
     UPRIGHT,
@@ -35,6 +35,7 @@ RESIZING = {
     "cubic": cv2.INTER_CUBIC,
     "lanczos": cv2.INTER_LANCZOS4,
 }
+HALVED = ("bilinear", "cubic", "lanczos")  # which look at a few pixels, however much smaller the picture becomes
 WARPING = {**RESIZING, "nearest": cv2.INTER_NEAREST}  # which is that of a pixel's centre, in a warp
 BORDERS = {  # Keras' words for what lies outside of a picture
     "nearest": cv2.BORDER_REPLICATE,  # aaaa|abcd|dddd
@@ -99,31 +100,53 @@ def resized(
     whole = out if target.is_whole else None
     if rows == height and columns == width:
         return _shown(picture, target, out)
-    if _is_reduced(rows, columns, target.scale, interpolation, antialias):
-        down, across = rows / height, columns / width
-        smaller, by_height, by_width = _reduced(picture, down, across)
-        if (smaller.shape[0] * by_height, smaller.shape[1] * by_width) != picture.shape[:2]:  # an odd edge is left out
-            matrix = product(_inverse_scale(by_height, by_width), scaled(down, across))
-            return _shown(by_matrix(smaller, matrix, height, width, Look(interpolation), whole), target, out)
-        picture = smaller
-    made = scaled_bilinearly(picture, target, out) if interpolation == "bilinear" else None
+    halvings = _halvings(rows, columns, target.scale) if antialias and interpolation in HALVED else UNHALVED
+    evenly = _are_even(rows, columns, halvings)
+    made = scaled_bilinearly(picture, target, out, halvings) if interpolation == "bilinear" and evenly else None
     if made is not None:
         return made
+    if halvings != UNHALVED:
+        picture = halved(picture, halvings)
+        if not evenly:  # an odd edge is left out
+            smaller = _inverse_scale(2 ** halvings[0], 2 ** halvings[1])
+            matrix = product(smaller, scaled(rows / height, columns / width))
+            return _shown(by_matrix(picture, matrix, height, width, Look(interpolation), whole), target, out)
     made = cv2.resize(picture, (width, height), dst=whole, interpolation=RESIZING[interpolation])
     return _shown(with_channels(made, picture), target, out)
 
 
-def scales_at_once(window: Cut, target: Target, look: Look) -> bool:
-    """Whether bilinear.c makes all of a target out of a window of a picture, where its channels are 3 or 4."""
+def halvings_at_once(window: Cut, target: Target, look: Look) -> Halvings | None:
+    """Return how often a window of a picture is halved, if bilinear.c does that, and makes all of a target out of it.
+
+    It does so where there are 3 or 4 channels.
+    """
     if look.interpolation != "bilinear" or kernel() is None:
-        return False
-    return not _is_reduced(window.height, window.width, target.scale, look.interpolation, look.antialias)
+        return None
+    rows, columns = window.height, window.width
+    halvings = _halvings(rows, columns, target.scale) if look.antialias else UNHALVED
+    return halvings if _are_even(rows, columns, halvings) else None
 
 
-def _is_reduced(rows: int, columns: int, scale: Scale, interpolation: Interpolation, antialias: bool) -> bool:
-    """Whether a picture is halved first."""
-    smooth = antialias and interpolation not in ("nearest", "area")
-    return smooth and (rows > 2 * scale.height or columns > 2 * scale.width)
+def _halvings(rows: int, columns: int, scale: Scale) -> Halvings:
+    """Return how often a picture is halved before it is scaled: until it is to be scaled down by two at most."""
+    return _times(rows, rows / scale.height), _times(columns, columns / scale.width)
+
+
+def _times(size: int, factor: float) -> int:
+    """Return how often a side is halved that is to be smaller by a factor.
+
+    Halving is exact and fast, whatever the factor; an area of another factor takes OpenCV ten times as long.
+    """
+    times = 0
+    while factor / (1 << times) > 2 and size >> times > 1:
+        times += 1
+    return times
+
+
+def _are_even(rows: int, columns: int, halvings: Halvings) -> bool:
+    """Whether both sides can be halved so often without a rest."""
+    down, across = halvings
+    return rows % (1 << down) == columns % (1 << across) == 0
 
 
 def _shown(picture: np.ndarray, target: Target, out: np.ndarray | None) -> np.ndarray:
@@ -155,7 +178,8 @@ def _warped(picture: np.ndarray, placement: Placement, look: Look, out: np.ndarr
     if look.antialias and look.interpolation != "nearest":
         down, across = density(placement.to_window(), height, width)
         if max(down, across) > 2:
-            picture, by_height, by_width = _reduced(picture, down, across)
+            halvings = _times(picture.shape[0], down), _times(picture.shape[1], across)
+            picture, by_height, by_width = halved(picture, halvings), 2 ** halvings[0], 2 ** halvings[1]
     reduces = by_height * by_width > 1
     if placement.bend is not None:
         maps = placement.maps()
@@ -199,24 +223,6 @@ def _by_groups(picture: np.ndarray, draw: Any) -> np.ndarray:
     """Return what is drawn of some channels at a time."""
     starts = range(0, picture.shape[2], AT_ONCE)
     return np.concatenate([draw(np.ascontiguousarray(picture[..., k : k + AT_ONCE])) for k in starts], axis=2)
-
-
-def _reduced(picture: np.ndarray, down: float, across: float) -> tuple[np.ndarray, int, int]:
-    """Return a picture halved until it is to be scaled down by two at most; and by what it is smaller.
-
-    Halving is exact and fast, whatever the factor; an area of another factor takes OpenCV ten times as long. The last
-    row or column of an odd number is left out of it.
-    """
-    by_height = by_width = 1
-    while True:
-        height, width = picture.shape[:2]
-        halves_height, halves_width = down / by_height > 2 and height > 1, across / by_width > 2 and width > 1
-        if not halves_height and not halves_width:
-            return picture, by_height, by_width
-        rows, columns = (height // 2 if halves_height else height), (width // 2 if halves_width else width)
-        even = picture[: rows * 2 if halves_height else rows, : columns * 2 if halves_width else columns]
-        picture = with_channels(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_LINEAR), picture)
-        by_height, by_width = by_height * (1 + halves_height), by_width * (1 + halves_width)
 
 
 def _inverse_scale(by_height: float, by_width: float) -> Matrix:
