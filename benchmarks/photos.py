@@ -3,7 +3,8 @@
 2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten folders; batches of 64 as uint8. Training: a random part of 8 to
 100 percent of the picture, scaled to 224 x 224, mirrored half of the time, shuffled. Evaluation: the whole picture
 decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly, and
-nobody antialiases. Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are close to each other.
+nobody antialiases, but for the evaluation on large photos. Decoding is nearly all of the work, so all that use
+libjpeg-turbo in whole are close to each other.
 
 tf.data, DALI and we decode only the part that is cropped out. So does the floor of training, with our kernel, which
 scales it, too, since no Python package offers that; where it is not built, and in evaluation, the floor decodes the
@@ -11,7 +12,8 @@ whole picture, and OpenCV scales it.
 Ours and the floor remember where each file can be entered: the first epoch is warm-up, and takes longer than others.
 
 Large photos: 300 JPEGs of 12 megapixels, trained on in the same way. Ours decodes them at a half, a quarter or an
-eighth of their size, where the crop is scaled down by as much: `shrink_on_load=True`.
+eighth of their size, where the crop is scaled down by as much: `shrink_on_load=True`. To evaluate on them, all are
+decoded in full quality, scaled to 256 x 256 with antialiasing, each one's own, and the middle is cut out.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from benchmarks.peers import arms_of
 from benchmarks.work import Ids, Work
 
 SIZE = 224
+EDGE = 16  # pixels around the middle that is evaluated
 SCALE = (0.08, 1.0)  # part of the picture's area
 RATIO = (3 / 4, 4 / 3)
 TOLERANCE = 8.0  # levels of 256, on average: what interpolations and decoders may differ by
@@ -96,7 +99,7 @@ class Train(Photos):
             size = decoder.size(encoded)
             assert size is not None, "photos are common JPEGs"
             part, mirrored = random_box(*size, rng), int(rng.random() < 0.5)
-            target = (SIZE, SIZE, 0, 0, SIZE, SIZE, mirrored)
+            target = (0, 0, SIZE, SIZE, 0, 0, SIZE, SIZE, mirrored)
             if decoder.scaled(encoded, part, target, x[row], remember=True) is None:  # no AVX2
                 self.write(i, rng, x[row])
         np.take(self.labels, ids, out=y)
@@ -188,6 +191,37 @@ class Evaluate(Photos):
         assert off < TOLERANCE, f"photo {position} is {off:.1f} levels off what OpenCV makes of it"
 
 
+class EvaluateLarge(Evaluate):
+    samples, rows, paths, labels = Large.samples, Large.rows, Large.paths, Large.labels
+    side = SIZE + 2 * EDGE
+
+    def dataset(self) -> Any:
+        from loader_service import Dataset
+
+        photos = Dataset.from_image_folder(data.FOLDER / "large-photos")
+        return photos.resize(self.side, self.side).center_crop(SIZE, SIZE).batch(self.rows)
+
+    def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
+        import cv2
+
+        made = cv2.resize(decoded(i, self.paths), (self.side, self.side), interpolation=cv2.INTER_AREA)
+        x[...] = made[EDGE:-EDGE, EDGE:-EDGE]
+
+    def tf_sample(self, path: Any, label: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method="INTEGER_ACCURATE")
+        x = tf.image.resize(picture, (self.side, self.side), antialias=True)[EDGE:-EDGE, EDGE:-EDGE]
+        return tf.ensure_shape(tf.cast(tf.round(x), tf.uint8), self.x[0]), label
+
+    def dali(self) -> tuple[Any, Any]:
+        from nvidia.dali import fn, types
+
+        encoded, label = fn.readers.file(files=list(self.paths), labels=self.labels.tolist())
+        scaled = fn.resize(fn.decoders.image(encoded), size=(self.side, self.side), interp_type=types.INTERP_LINEAR)
+        return fn.crop(scaled, crop=(SIZE, SIZE)), fn.cast(label, dtype=types.INT64)
+
+
 def decoded(i: int, paths: Sequence[str] = PATHS) -> np.ndarray:
     import simplejpeg
 
@@ -234,11 +268,19 @@ def usual_levels(paths: tuple[str, ...]) -> np.ndarray:
     return np.mean([decoded(i, paths).mean((0, 1)) for i in some], axis=0)
 
 
-TRAIN, LARGE, EVALUATE = Train(), Large(), Evaluate()
+TRAIN, LARGE, EVALUATE, EVALUATE_LARGE = Train(), Large(), Evaluate(), EvaluateLarge()
 CASES = [
     Case("photos, training", TRAIN.nbytes, TRAIN.rows, arms_of(TRAIN), prepare=data.make_photos),
     Case("large photos, training", LARGE.nbytes, LARGE.rows, arms_of(LARGE), prepare=data.make_large_photos),
     Case("photos, evaluation", EVALUATE.nbytes, EVALUATE.rows, arms_of(EVALUATE), prepare=data.make_photos),
+    Case(
+        "large photos, evaluation",
+        EVALUATE_LARGE.nbytes,
+        EVALUATE_LARGE.rows,
+        arms_of(EVALUATE_LARGE),
+        prepare=data.make_large_photos,
+        short=False,
+    ),
 ]
 
 if __name__ == "__main__":
