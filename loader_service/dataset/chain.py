@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from loader_service.dataset.cache.samples import CachedSamples
 from loader_service.dataset.collate import put, put_part
 from loader_service.dataset.columns import Column, column_of
-from loader_service.dataset.decoders import Decoders, Decoding
+from loader_service.dataset.decoders import Decoders, Decoding, shrunk_pictures
 from loader_service.dataset.draws import DrawKeys, uniforms_of_steps
 from loader_service.dataset.kinds import AnyTransform
 from loader_service.dataset.naming import Naming
@@ -32,7 +32,7 @@ from loader_service.dataset.sequences import Sequences
 from loader_service.dataset.sources.arrays import ArraysReader
 from loader_service.dataset.sources.pack import PackReader
 from loader_service.dataset.sources.python import PythonReader
-from loader_service.dataset.sources.source import PictureReader, Reader
+from loader_service.dataset.sources.source import Reader
 from loader_service.dataset.transforms.map import SampleFunction, globals_kept, seed_globals
 from loader_service.dataset.transforms.transform import FieldTransform, SampleTransform
 from loader_service.dataset.trial import Trial
@@ -109,8 +109,7 @@ class Chain:
         self._groups = groups_of(transforms)
         self._trial = Trial(self._source, transforms, self._groups, keys, self._draw, first, self._source_spec)
         kept = len(transforms) if cached is None else cached.after
-        shrunk = reader.pictures if isinstance(reader, PictureReader) and reader.shrinks else ()
-        self._all_units = fused(transforms, self._groups, kept=kept, shrunk=shrunk)
+        self._all_units = fused(transforms, self._groups, kept=kept, shrunk=shrunk_pictures(reader))
         self._decoders = Decoders(reader, self._source_spec, self._all_units, kept)
         self._specs: list[Spec] = [self._source_spec]
         for number, transform in enumerate(transforms):

@@ -28,6 +28,11 @@ class Decoding:
     could_shrink: int  # if the source had shrink_on_load=True
 
 
+def shrunk_pictures(reader: Reader) -> frozenset[str]:
+    """Return the fields of a source that it may decode in a smaller size."""
+    return reader.pictures if isinstance(reader, PictureReader) and reader.shrinks else frozenset()
+
+
 class Decoders:
     """The units that decode, of a chain's; none, where the source has no pictures in files."""
 
@@ -70,7 +75,7 @@ class Decoders:
 
     @property
     def _shrinks(self) -> bool:
-        return self._reader is not None and self._reader.shrinks
+        return self._reader is not None and bool(shrunk_pictures(self._reader))
 
     def _find(self, units: list[Unit]) -> dict[str, Geometry]:
         found: dict[str, Geometry] = {}

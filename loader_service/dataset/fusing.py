@@ -141,12 +141,12 @@ class Run:
         return channels >= 3 and halvings_at_once(placement.window, target, self._look) is not None
 
     def is_picked_by(self, run: Run) -> bool:
-        """Whether all that another run does is to show some of the pixels that this one makes, which are the same then.
+        """Whether all that another run of its group does is to show some of the pixels that this one makes, unchanged.
 
         It makes all of a picture in one size, or shows some of its pixels itself. Boxes and points differ by rounding.
         """
         first, *others = self.steps
-        if run.group is not self.group or any(follow.boxes or follow.points for follow in self.group.follows):
+        if self._boxes or self._points:
             return False
         return (first.chooses or first.scales) and all(step.chooses for step in (*others, *run.steps))
 
@@ -179,8 +179,7 @@ class Run:
             shrink = shrink_of(placement) if picture.shrinks else 1
             part = part_of(placement.window, picture.shape[0], picture.shape[1], shrink)
             target = placement.target if shrink == 1 and part == placement.window else None
-            halvings = halvings_at_once(part, target, self._look) if target is not None else None
-            if target is not None and halvings is not None:
+            if target is not None and (halvings := halvings_at_once(part, target, self._look)) is not None:
                 numbers, room = (*halvings, *target.numbers), room_for(target, picture.shape[2], out)
                 made = picture.decode_scaled(part, numbers, room)
                 if made is not None:

@@ -227,7 +227,7 @@ def fused(
 
     def fit(before: Geometry, unit: Geometry) -> bool:
         (step,) = unit.run.steps
-        return before.run.group is unit.run.group and all(rule.joins(before.run.steps, step) for rule in RULES)
+        return all(rule.joins(before.run.steps, step) for rule in RULES)
 
     def picks(before: Geometry, unit: Geometry) -> bool:
         apart = before.numbers[0] < end <= unit.numbers[0]
@@ -240,17 +240,18 @@ def fused(
 def _joined(units: Iterable[Unit], may: Callable[[Geometry, Geometry], bool]) -> list[Unit]:
     """Join runs to those before them on the same pictures, where they may, and no unit between them touches these."""
     made: list[Unit] = []
-    open_: dict[str, int] = {}  # picture -> the place of the run that others may still join
+    open_: dict[Group, int] = {}  # the place of the run that others of its group may still join
     for unit in units:
-        if isinstance(unit, Geometry):
-            at = open_.get(unit.run.group.image)
-            before = None if at is None else made[at]
-            if at is not None and isinstance(before, Geometry) and may(before, unit):
+        if isinstance(unit, Geometry) and unit.run.group in open_:
+            at = open_[unit.run.group]
+            before = made[at]
+            assert isinstance(before, Geometry), "only runs are open"
+            if may(before, unit):
                 made[at] = before.joined_by(unit)
                 continue
-        open_ = {image: at for image, at in open_.items() if not _touch(unit, made[at])}
+        open_ = {group: at for group, at in open_.items() if not _touch(unit, made[at])}
         if isinstance(unit, Geometry):
-            open_[unit.run.group.image] = len(made)
+            open_[unit.run.group] = len(made)
         made.append(unit)
     return made
 

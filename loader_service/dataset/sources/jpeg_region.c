@@ -121,10 +121,8 @@ static int decode(j_decompress_ptr jpeg, uint64_t file, int top, int left, int h
             return REFUSED;
         if (!made)
             memcpy(out + done * nbytes, line, nbytes);
-        else if (steps_of(&halvings))
+        else
             halve_line(&scaler, 0, line);
-        else if (wanted(&scaler) == read.top + done)
-            scale_line(&scaler, read.top + done, line);
     }
     int is_last = jpeg->output_scanline == jpeg->output_height; /* row: what follows is read */
     int done = !is_last || (end_huffman(jpeg) && jpeg_finish_decompress(jpeg)) ? DONE : REFUSED;
