@@ -28,10 +28,14 @@ def noise(*shape):
     return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
 
 
-def by_opencv(picture, scale, part, mirror):
+def turned(picture, part, mirror):
     top, left, height, width = part
-    made = cv2.resize(picture, (scale.width, scale.height)).reshape(*scale, -1)[top : top + height, left : left + width]
-    return made[:: -1 if mirror.top_bottom else 1, :: -1 if mirror.left_right else 1]
+    part = picture[top : top + height, left : left + width]
+    return part[:: -1 if mirror.top_bottom else 1, :: -1 if mirror.left_right else 1]
+
+
+def by_opencv(picture, scale, part, mirror):
+    return turned(cv2.resize(picture, (scale.width, scale.height)).reshape(*scale, -1), part, mirror)
 
 
 @needs_kernel
@@ -56,6 +60,79 @@ def halves(picture, down, across):
         parts = [picture[top :: by[0], left :: by[1]].astype(int) for top in range(by[0]) for left in range(by[1])]
         picture = ((sum(parts) + len(parts) // 2) // len(parts)).astype(np.uint8)
     return picture
+
+
+def looked_up(picture, at, axis):
+    """Return a picture of numbers looked up along an axis, at `at`: between two pixels, mixed of them."""
+    last = picture.shape[axis] - 1
+    before = np.floor(at).astype(int)
+    one, other = (np.take(picture, (before + k).clip(0, last), axis) for k in (0, 1))
+    behind = np.expand_dims(at - before, [k for k in range(picture.ndim) if k != axis])
+    return one * (1 - behind) + other * behind
+
+
+odd_halvings = given(st.data(), st.integers(0, 3), st.integers(0, 3), st.sampled_from([3, 4]), MIRRORS, st.booleans())
+
+
+def draw_odd(data, down, across, channels, is_part):
+    """A picture whose sides have any rest, something of which is left when they are halved; what is made of it."""
+    height, width, scale, part = data.draw(scalings())
+    height = ((height % 100 + 1) << down) + data.draw(st.integers(0, (1 << down) - 1))
+    width = ((width % 100 + 1) << across) + data.draw(st.integers(0, (1 << across) - 1))
+    picture = noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
+    return picture, scale, part
+
+
+@odd_halvings
+@settings(deadline=None)
+def test_a_picture_of_odd_sides_is_halved_and_scaled_where_it_was(data, down, across, channels, mirror, is_part):
+    picture, scale, part = draw_odd(data, down, across, channels, is_part)
+    smaller = halves(picture[: picture.shape[0] >> down << down, : picture.shape[1] >> across << across], down, across)
+    height, width = picture.shape[0] / 2**down, picture.shape[1] / 2**across
+    exact = looked_up(smaller, (np.arange(scale.height) + 0.5) * height / scale.height - 0.5, 0)
+    exact = looked_up(exact, (np.arange(scale.width) + 0.5) * width / scale.width - 0.5, 1)
+
+    made = bilinear.by_numpy(bilinear.halved(picture, (down, across)), height, width, Target(scale, part, mirror))
+
+    assert np.abs(made - turned(exact, part, mirror)).max() <= 1
+
+
+@needs_kernel
+@odd_halvings
+@settings(deadline=None)
+def test_sides_that_are_odd_make_no_difference_to_the_kernel(data, down, across, channels, mirror, is_part):
+    picture, scale, part = draw_odd(data, down, across, channels, is_part)
+    height, width = picture.shape[0] / 2**down, picture.shape[1] / 2**across
+    target = Target(scale, part, mirror)
+
+    made = bilinear.scaled_bilinearly(picture, target, None, (down, across))
+
+    assert np.array_equal(made, bilinear.by_numpy(bilinear.halved(picture, (down, across)), height, width, target))
+
+
+@given(scalings(), st.sampled_from([3, 4]), MIRRORS)
+@example((44, 62, Scale(22, 31), Cut(0, 0, 22, 31)), 3, Mirror(True, False))  # OpenCV has its own way
+@settings(deadline=None)
+def test_numpy_scales_as_opencv_does(scaling, channels, mirror):
+    height, width, scale, part = scaling
+    picture = noise(height, width, channels)
+
+    made = bilinear.by_numpy(picture, height, width, Target(scale, part, mirror))
+
+    assert np.array_equal(made, by_opencv(picture, scale, part, mirror))
+
+
+@given(st.integers(401, 900), st.integers(401, 900), st.sampled_from([3, 4]))
+@settings(max_examples=30, deadline=None)
+def test_pictures_of_odd_sides_are_the_same_without_the_kernel(height, width, channels):
+    picture, target = noise(height, width, channels), Target(Scale(90, 120), Cut(7, 20, 80, 100), Mirror(True, False))
+    made = resized(picture, target, "bilinear", True, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bilinear, "kernel", lambda: None)
+        plain = resized(picture, target, "bilinear", True, None)
+
+    assert np.array_equal(made, plain)
 
 
 @needs_kernel

@@ -38,9 +38,9 @@ static void check_scaled(const uint8_t *data, size_t size, int undamaged, const 
     int height = 1 + choice[0] / 2, width = 1 + choice[1], top = choice[2] * height >> 8, left = choice[3] * width >> 8;
     int rows = 1 + (choice[5] * (height - top) >> 8), columns = 1 + (37 * choice[5] % 256 * (width - left) >> 8);
     int mirror = choice[4] % 4, down = choice[3] % 4, across = choice[0] % 3;
-    while (part[4] % (1 << down))
+    while (!(part[4] >> down))
         down--;
-    while (part[5] % (1 << across))
+    while (!(part[5] >> across))
         across--;
     size_t nbytes = (size_t)rows * columns * part[0];
     unsigned char *found = malloc(nbytes), *again = malloc(nbytes);

@@ -16,7 +16,7 @@ static inline void fetch(const unsigned char *line, size_t nbytes) {
 
 /* Scale a picture of pixels of 3 or 4 bytes. Return 0 if it was done; anything else, if it cannot be done here.
  *
- * lines: bytes from one to the next. down, across: how often it is halved first; its sides can be, without a rest.
+ * lines: bytes from one to the next. down, across: how often it is halved first.
  * height, width: the new size, of which the part is made that begins at top, left. */
 int scale_bilinear(const unsigned char *picture, int in_height, int in_width, ptrdiff_t lines, int channels, int down,
                    int across, int height, int width, int top, int left, int part_height, int part_width, int mirror,

@@ -5,6 +5,7 @@
  * mirrored by where it is looked up; lines are taken as a decoder makes them, while they are in the cache.
  *
  * What is scaled down by more than two is halved first, as often as is asked for, down and across: means of two or four.
+ * A last line or column that has no other is left out, and what is scaled then still counts it: it ends with a fraction.
  *
  * The arithmetic is OpenCV's, to the bit. Weights have 11 bits. Lines are scaled across first: of 19 bits, 15 are kept;
  * then down: 10 are kept of each of two lines, of whose sum the last two are rounded off. Who calls checks the sizes.
@@ -51,8 +52,9 @@ typedef struct {
     Halvings halvings;
     Window read; /* of the input: what is looked at */
     unsigned char *out;
-    int in_height, channels; /* once it is halved */
-    int line_made;           /* the next one that is, of those */
+    double in_height; /* once it is halved */
+    int channels;
+    int line_made; /* the next one that is halved */
     int width[MOST_HALVINGS + 1]; /* of a line before each halving, and after the last */
     unsigned char *held_back[MOST_HALVINGS], *halved[MOST_HALVINGS]; /* the upper line of two; what is made of them */
     int holds[MOST_HALVINGS];
@@ -66,11 +68,11 @@ typedef struct {
     int32_t *weights; /* two in each, for all LANES; of columns 0, 2, 1, 3, since that is how they are packed */
 } Scaler;
 
-static inline int within(int place, int size) { return place < 0 ? 0 : place < size ? place : size - 1; }
+static inline int within(int place, double size) { return place < 0 ? 0 : place < (int)size ? place : (int)size - 1; }
 
 /* Return the place in the input that comes before one of the output; write how much that and the next place weigh. */
-static inline int look_up(int at, int in, int scaled, int16_t weight[2]) {
-    double scale = 1.0 / ((double)scaled / in);
+static inline int look_up(int at, double in, int scaled, int16_t weight[2]) {
+    double scale = 1.0 / (scaled / in);
     float exact = (float)((at + 0.5) * scale - 0.5), before = floorf(exact), behind = exact - before;
     weight[0] = (int16_t)lrintf((1.F - behind) * WEIGHT);
     weight[1] = (int16_t)lrintf(behind * WEIGHT);
@@ -87,7 +89,7 @@ static void look_up_line(Scaler *scaler) {
 }
 
 /* Return what is read of a picture of so many lines and columns. */
-static Window window_of(const Scaled *made, int in_height, int in_width) {
+static Window window_of(const Scaled *made, double in_height, double in_width) {
     int16_t weight[2];
     int top = within(look_up(made->top, in_height, made->height, weight), in_height);
     int left = within(look_up(made->left, in_width, made->width, weight), in_width);
@@ -97,7 +99,7 @@ static Window window_of(const Scaled *made, int in_height, int in_width) {
 }
 
 /* in_left: the column that lines begin with. */
-static void look_up_columns(Scaler *scaler, int in_width, int in_left) {
+static void look_up_columns(Scaler *scaler, double in_width, int in_left) {
     static const int packed[LANES] = {0, 2, 1, 3};
     const Scaled *made = &scaler->made;
     for (int column = 0; column < scaler->columns; column++) {
@@ -105,7 +107,7 @@ static void look_up_columns(Scaler *scaler, int in_width, int in_left) {
         int place = in_left, from_left = made->mirror & MIRRORED ? made->part_width - 1 - column : column;
         if (column < made->part_width) {
             place = look_up(made->left + from_left, in_width, made->width, weight);
-            if (place < 0 || place >= in_width - 1) { /* only the edge: it has no neighbour */
+            if (place < 0 || place >= (int)in_width - 1) { /* only the edge: it has no neighbour */
                 place = within(place, in_width);
                 weight[0] = WEIGHT, weight[1] = 0;
             }
@@ -142,11 +144,11 @@ static size_t scaling_nbytes(const Scaled *made, Halvings halvings, int in_width
     return nbytes + 2 * steps_of(&halvings) * line_nbytes(in_width, channels);
 }
 
-/* Begin to scale a picture of pixels of 3 or 4 bytes, whose sides can be halved so often. */
-static void begin_scaling(Scaler *scaler, const Scaled *made, Halvings halvings, int in_height, int in_width,
-                          int channels, void *memory, unsigned char *out) {
+/* Begin to scale a picture of pixels of 3 or 4 bytes; of a side that is halved, something is left. */
+static void begin_scaling(Scaler *scaler, const Scaled *made, Halvings halvings, int height, int width, int channels,
+                          void *memory, unsigned char *out) {
     const int columns = (made->part_width + AT_ONCE - 1) / AT_ONCE * AT_ONCE, steps = steps_of(&halvings);
-    in_height >>= halvings.down, in_width >>= halvings.across;
+    const double in_height = ldexp(height, -halvings.down), in_width = ldexp(width, -halvings.across);
     const Window window = window_of(made, in_height, in_width);
     *scaler = (Scaler){.made = *made, .halvings = halvings, .out = out, .in_height = in_height, .channels = channels,
                        .columns = columns, .line_made = window.top};

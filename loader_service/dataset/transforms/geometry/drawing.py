@@ -101,14 +101,14 @@ def resized(
     if rows == height and columns == width:
         return _shown(picture, target, out)
     halvings = _halvings(rows, columns, target.scale) if antialias and interpolation in HALVED else UNHALVED
-    evenly = _are_even(rows, columns, halvings)
-    made = scaled_bilinearly(picture, target, out, halvings) if interpolation == "bilinear" and evenly else None
+    made = scaled_bilinearly(picture, target, out, halvings) if interpolation == "bilinear" else None
     if made is not None:
         return made
     if halvings != UNHALVED:
         picture = halved(picture, halvings)
-        if not evenly:  # an odd edge is left out
-            smaller = _inverse_scale(2 ** halvings[0], 2 ** halvings[1])
+        down, across = 2 ** halvings[0], 2 ** halvings[1]
+        if rows % down or columns % across:  # an odd edge is left out
+            smaller = _inverse_scale(down, across)
             matrix = product(smaller, scaled(rows / height, columns / width))
             return _shown(by_matrix(picture, matrix, height, width, Look(interpolation), whole), target, out)
     made = cv2.resize(picture, (width, height), dst=whole, interpolation=RESIZING[interpolation])
@@ -122,9 +122,7 @@ def halvings_at_once(window: Cut, target: Target, look: Look) -> Halvings | None
     """
     if look.interpolation != "bilinear" or kernel() is None:
         return None
-    rows, columns = window.height, window.width
-    halvings = _halvings(rows, columns, target.scale) if look.antialias else UNHALVED
-    return halvings if _are_even(rows, columns, halvings) else None
+    return _halvings(window.height, window.width, target.scale) if look.antialias else UNHALVED
 
 
 def _halvings(rows: int, columns: int, scale: Scale) -> Halvings:
@@ -141,12 +139,6 @@ def _times(size: int, factor: float) -> int:
     while factor / (1 << times) > 2 and size >> times > 1:
         times += 1
     return times
-
-
-def _are_even(rows: int, columns: int, halvings: Halvings) -> bool:
-    """Whether both sides can be halved so often without a rest."""
-    down, across = halvings
-    return rows % (1 << down) == columns % (1 << across) == 0
 
 
 def _shown(picture: np.ndarray, target: Target, out: np.ndarray | None) -> np.ndarray:
