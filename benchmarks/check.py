@@ -63,6 +63,7 @@ BARS = [
     Bar("photos, training", 1.05, "tf.data at its best", BEST_TF),
     Bar("photos, evaluation", 1, "best peer"),
     Bar("large photos, training", 3, "best peer that decodes in full", other_than("tf.data", "NVIDIA", "FFCV")),
+    Bar("large photos, training, antialiased", 1, "best peer"),
     Bar("large photos, evaluation", 1, "best peer"),
     Bar("photos, kept", 1, "best peer"),
     Bar("volumes, packed", 1, "best peer"),

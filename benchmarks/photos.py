@@ -3,8 +3,8 @@
 2,000 JPEGs of about 500 x 375, 60 to 110 KB, in ten folders; batches of 64 as uint8. Training: a random part of 8 to
 100 percent of the picture, scaled to 224 x 224, mirrored half of the time, shuffled. Evaluation: the whole picture
 decoded in full quality and scaled to 224 x 224, in the order of the folders. Everybody interpolates bilinearly, and
-nobody antialiases, but for the evaluation on large photos. Decoding is nearly all of the work, so all that use
-libjpeg-turbo in whole are close to each other.
+nobody antialiases, where it is not said. Decoding is nearly all of the work, so all that use libjpeg-turbo in whole are
+close to each other.
 
 tf.data, DALI and we decode only the part that is cropped out. So does the floor of training, with our kernel, which
 scales it, too, since no Python package offers that; where it is not built, and in evaluation, the floor decodes the
@@ -12,14 +12,16 @@ whole picture, and OpenCV scales it.
 Ours and the floor remember where each file can be entered: the first epoch is warm-up, and takes longer than others.
 
 Large photos: 300 JPEGs of 12 megapixels, trained on in the same way. Ours decodes them at a half, a quarter or an
-eighth of their size, where the crop is scaled down by as much: `shrink_on_load=True`. To evaluate on them, all are
-decoded in full quality, scaled to 256 x 256 with antialiasing, each one's own, and the middle is cut out.
+eighth of their size, where the crop is scaled down by as much: `shrink_on_load=True`. With antialiasing, our default,
+they are decoded in full quality, and each one antialiases in its own way. To evaluate on them, too: they are scaled to
+256 x 256, and the middle is cut out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,7 @@ class Photos(Work):
 
 class Train(Photos):
     random = True
+    antialias = False
 
     def dataset(self) -> Any:
         from loader_service import Dataset
@@ -84,7 +87,7 @@ class Train(Photos):
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         picture = decoded(i, self.paths)
         top, left, height, width = random_box(*picture.shape[:2], rng)
-        finish(picture[top : top + height, left : left + width], rng, x)
+        finish(picture[top : top + height, left : left + width], rng, x, self.antialias)
 
     def fill(self, ids: Ids, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> None:
         from loader_service.dataset.sources.jpeg_region import kernel
@@ -99,7 +102,8 @@ class Train(Photos):
             size = decoder.size(encoded)
             assert size is not None, "photos are common JPEGs"
             part, mirrored = random_box(*size, rng), int(rng.random() < 0.5)
-            target = (0, 0, SIZE, SIZE, 0, 0, SIZE, SIZE, mirrored)
+            halvings = [halvings_of(side) if self.antialias else 0 for side in part[2:]]
+            target = (*halvings, SIZE, SIZE, 0, 0, SIZE, SIZE, mirrored)
             if decoder.scaled(encoded, part, target, x[row], remember=True) is None:  # no AVX2
                 self.write(i, rng, x[row])
         np.take(self.labels, ids, out=y)
@@ -118,7 +122,7 @@ class Train(Photos):
         )
         window = tf.stack([begin[0], begin[1], size[0], size[1]])
         part = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
-        x = tf.image.resize(part, (SIZE, SIZE))
+        x = tf.image.resize(part, (SIZE, SIZE), antialias=self.antialias)
         x = tf.image.random_flip_left_right(tf.cast(tf.round(x), tf.uint8))
         return tf.ensure_shape(x, self.x[0]), label
 
@@ -127,7 +131,7 @@ class Train(Photos):
 
         encoded, label = fn.readers.file(files=list(self.paths), labels=self.labels.tolist(), shuffle_after_epoch=True)
         part = fn.decoders.image_random_crop(encoded, random_area=list(SCALE), random_aspect_ratio=list(RATIO))
-        x = fn.resize(part, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False)
+        x = fn.resize(part, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=self.antialias)
         return fn.flip(x, horizontal=fn.random.coin_flip()), fn.cast(label, dtype=types.INT64)
 
     def ffcv(self) -> tuple[Any, ...]:
@@ -155,6 +159,16 @@ class Large(Train):
 
         photos = Dataset.from_image_folder(data.FOLDER / "large-photos", shrink_on_load=True)
         return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=7).batch(self.rows)
+
+
+class AntialiasedLarge(Large):
+    antialias = True
+
+    def dataset(self) -> Any:
+        from loader_service import Dataset
+
+        photos = Dataset.from_image_folder(data.FOLDER / "large-photos")
+        return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=7).batch(self.rows)
 
 
 class Evaluate(Photos):
@@ -240,11 +254,11 @@ def stored(i: int) -> tuple[Any, ...]:
     return decoded(i), int(LABELS[i])
 
 
-def finish(part: np.ndarray, rng: np.random.Generator, x: np.ndarray) -> None:
+def finish(part: np.ndarray, rng: np.random.Generator, x: np.ndarray, antialias: bool = False) -> None:
     """Scale a part of a picture, and mirror it half of the time."""
     import cv2
 
-    cv2.resize(part, (SIZE, SIZE), dst=x, interpolation=cv2.INTER_LINEAR)
+    cv2.resize(part, (SIZE, SIZE), dst=x, interpolation=cv2.INTER_AREA if antialias else cv2.INTER_LINEAR)
     if rng.random() < 0.5:
         cv2.flip(x, 1, dst=x)
 
@@ -261,6 +275,11 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, 
     return (height - side) // 2, (width - side) // 2, side, side
 
 
+def halvings_of(side: int) -> int:
+    """Return how often a side is halved, to be no more than twice as long as what is made of it."""
+    return next(times for times in count() if side <= 2 * SIZE << times)
+
+
 @cache
 def usual_levels(paths: tuple[str, ...]) -> np.ndarray:
     """Return the mean of red, green and blue over some photos."""
@@ -268,10 +287,19 @@ def usual_levels(paths: tuple[str, ...]) -> np.ndarray:
     return np.mean([decoded(i, paths).mean((0, 1)) for i in some], axis=0)
 
 
-TRAIN, LARGE, EVALUATE, EVALUATE_LARGE = Train(), Large(), Evaluate(), EvaluateLarge()
+TRAIN, LARGE, ANTIALIASED_LARGE = Train(), Large(), AntialiasedLarge()
+EVALUATE, EVALUATE_LARGE = Evaluate(), EvaluateLarge()
 CASES = [
     Case("photos, training", TRAIN.nbytes, TRAIN.rows, arms_of(TRAIN), prepare=data.make_photos),
     Case("large photos, training", LARGE.nbytes, LARGE.rows, arms_of(LARGE), prepare=data.make_large_photos),
+    Case(
+        "large photos, training, antialiased",
+        ANTIALIASED_LARGE.nbytes,
+        ANTIALIASED_LARGE.rows,
+        arms_of(ANTIALIASED_LARGE),
+        prepare=data.make_large_photos,
+        short=False,
+    ),
     Case("photos, evaluation", EVALUATE.nbytes, EVALUATE.rows, arms_of(EVALUATE), prepare=data.make_photos),
     Case(
         "large photos, evaluation",
