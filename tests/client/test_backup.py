@@ -492,14 +492,15 @@ def test_a_disk_that_is_full_costs_the_backup_and_not_the_training(loader, datas
     class Fill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
-                full_disk(1000)
+                full.enter_context(full_disk(1000))
             if epoch == 2:
                 self.kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-                full_disk(10**9)
+                full.close()
 
     fill = Fill()
     training = Training(loader, dataset, tmp_path, "epoch", epochs=4)
-    with pytest.warns(UserWarning, match=r"no backup of batch 10 was written to .* Training goes on") as warned:
+    said = pytest.warns(UserWarning, match=r"no backup of batch 10 was written to .* Training goes on")
+    with said as warned, contextlib.ExitStack() as full:
         training.run(After(3 * EPOCH - 1), fill)
 
     assert len([one for one in warned if "no backup" in str(one.message)]) == 1

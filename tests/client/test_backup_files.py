@@ -57,8 +57,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_backup_leaves_those_that_are_the
     before = {path: path.read_bytes() for path in backups.folder.iterdir()}
     descriptors = len([*Path("/proc/self/fd").iterdir()])
 
-    full_disk(nbytes)
-    with pytest.raises(OSError, match="File too large"):
+    with full_disk(nbytes), pytest.raises(OSError, match="File too large"):
         backups.write(progress(3), ((f"model/{number}", np.zeros(100_000)) for number in range(3)))
 
     assert {path: path.read_bytes() for path in backups.folder.iterdir()} == before
