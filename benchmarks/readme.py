@@ -12,7 +12,7 @@ WORDS = {
     "photos, training": "photos: decode, random crop to 224, flip",
     "photos, evaluation": "photos in order: decode, resize to 224",
     "large photos, training": "photos of 12 megapixels: decode, random crop to 224, flip",
-    "large photos, training, antialiased": "the same in full quality, with antialiasing",
+    "large photos, training, antialiased": "photos of 12 megapixels: the same in full quality, with antialiasing",
     "large photos, evaluation": "photos of 12 megapixels in order: decode, resize with antialiasing, crop to 224",
     "photos, kept": "photos for training, decoded once and kept",
     "sequences": "sequences of 5 to 200 steps, padded",
