@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import data
-from benchmarks.arms import Case
 from benchmarks.harness import main
-from benchmarks.peers import arms_of
+from benchmarks.peers import case_of
 from benchmarks.work import Ids, Work
 
 PATH = data.FOLDER / "arrays.npy"
@@ -105,7 +104,7 @@ def in_tensorflow() -> Any:
 
 
 WORK = Arrays()
-CASES = [Case("arrays", WORK.nbytes, WORK.rows, arms_of(WORK), prepare=data.make_arrays)]
+CASES = [case_of("arrays", WORK, prepare=data.make_arrays)]
 
 if __name__ == "__main__":
     main("benchmarks.arrays", __doc__ or "", CASES)

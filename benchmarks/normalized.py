@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import data
-from benchmarks.arms import Case
 from benchmarks.harness import main
-from benchmarks.peers import arms_of
+from benchmarks.peers import case_of
 from benchmarks.photos import LABELS, PATHS, RATIO, SCALE, SIZE, Train
 
 MEAN = 255 * np.array([0.485, 0.456, 0.406], np.float32)  # of levels 0 to 255
@@ -69,7 +68,7 @@ class Normalized(Train):
 
 
 WORK = Normalized()
-CASES = [Case("photos, normalised", WORK.nbytes, WORK.rows, arms_of(WORK), prepare=data.make_photos, short=False)]
+CASES = [case_of("photos, normalised", WORK, prepare=data.make_photos, short=False)]
 
 if __name__ == "__main__":
     main("benchmarks.normalized", __doc__ or "", CASES)

@@ -21,16 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import data
-from benchmarks.arms import Case
 from benchmarks.harness import main
-from benchmarks.peers import arms_of
+from benchmarks.peers import case_of
 from benchmarks.work import Ids, Work
 
 SIZE = 224
@@ -76,13 +74,15 @@ class Photos(Work):
 
 class Train(Photos):
     random = True
-    antialias = False
+    folder = "photos"
+    shrinks = antialias = False
 
     def dataset(self) -> Any:
         from loader_service import Dataset
 
-        photos = Dataset.from_image_folder(data.FOLDER / "photos")
-        return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=7).batch(self.rows)
+        photos = Dataset.from_image_folder(data.FOLDER / self.folder, shrink_on_load=self.shrinks)
+        cropped = photos.random_resized_crop(SIZE, SIZE, antialias=self.antialias)
+        return cropped.random_flip().shuffle(seed=7).batch(self.rows)
 
     def write(self, i: int, rng: np.random.Generator, x: np.ndarray) -> None:
         picture = decoded(i, self.paths)
@@ -102,7 +102,7 @@ class Train(Photos):
             size = decoder.size(encoded)
             assert size is not None, "photos are common JPEGs"
             part, mirrored = random_box(*size, rng), int(rng.random() < 0.5)
-            halvings = [halvings_of(side) if self.antialias else 0 for side in part[2:]]
+            halvings = halvings_of(part) if self.antialias else (0, 0)
             target = (*halvings, SIZE, SIZE, 0, 0, SIZE, SIZE, mirrored)
             if decoder.scaled(encoded, part, target, x[row], remember=True) is None:  # no AVX2
                 self.write(i, rng, x[row])
@@ -151,24 +151,13 @@ class Train(Photos):
 class Large(Train):
     samples = data.LARGE_PHOTOS
     rows = 16
+    folder, shrinks = "large-photos", True
     paths = tuple(str(data.large_photo(number)) for number in range(data.LARGE_PHOTOS))
     labels = np.arange(data.LARGE_PHOTOS) // (data.LARGE_PHOTOS // data.CLASSES)
 
-    def dataset(self) -> Any:
-        from loader_service import Dataset
-
-        photos = Dataset.from_image_folder(data.FOLDER / "large-photos", shrink_on_load=True)
-        return photos.random_resized_crop(SIZE, SIZE, antialias=False).random_flip().shuffle(seed=7).batch(self.rows)
-
 
 class AntialiasedLarge(Large):
-    antialias = True
-
-    def dataset(self) -> Any:
-        from loader_service import Dataset
-
-        photos = Dataset.from_image_folder(data.FOLDER / "large-photos")
-        return photos.random_resized_crop(SIZE, SIZE).random_flip().shuffle(seed=7).batch(self.rows)
+    shrinks, antialias = False, True
 
 
 class Evaluate(Photos):
@@ -275,9 +264,12 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, 
     return (height - side) // 2, (width - side) // 2, side, side
 
 
-def halvings_of(side: int) -> int:
-    """Return how often a side is halved, to be no more than twice as long as what is made of it."""
-    return next(times for times in count() if side <= 2 * SIZE << times)
+def halvings_of(part: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Return how often our kernel halves a part to antialias it, down and across."""
+    from loader_service.dataset.transforms.geometry.drawing import Look, halvings_at_once
+    from loader_service.dataset.transforms.geometry.moves import Cut, Target
+
+    return halvings_at_once(Cut(*part), Target.whole(SIZE, SIZE), Look()) or (0, 0)
 
 
 @cache
@@ -290,25 +282,11 @@ def usual_levels(paths: tuple[str, ...]) -> np.ndarray:
 TRAIN, LARGE, ANTIALIASED_LARGE = Train(), Large(), AntialiasedLarge()
 EVALUATE, EVALUATE_LARGE = Evaluate(), EvaluateLarge()
 CASES = [
-    Case("photos, training", TRAIN.nbytes, TRAIN.rows, arms_of(TRAIN), prepare=data.make_photos),
-    Case("large photos, training", LARGE.nbytes, LARGE.rows, arms_of(LARGE), prepare=data.make_large_photos),
-    Case(
-        "large photos, training, antialiased",
-        ANTIALIASED_LARGE.nbytes,
-        ANTIALIASED_LARGE.rows,
-        arms_of(ANTIALIASED_LARGE),
-        prepare=data.make_large_photos,
-        short=False,
-    ),
-    Case("photos, evaluation", EVALUATE.nbytes, EVALUATE.rows, arms_of(EVALUATE), prepare=data.make_photos),
-    Case(
-        "large photos, evaluation",
-        EVALUATE_LARGE.nbytes,
-        EVALUATE_LARGE.rows,
-        arms_of(EVALUATE_LARGE),
-        prepare=data.make_large_photos,
-        short=False,
-    ),
+    case_of("photos, training", TRAIN, prepare=data.make_photos),
+    case_of("large photos, training", LARGE, prepare=data.make_large_photos),
+    case_of("large photos, training, antialiased", ANTIALIASED_LARGE, prepare=data.make_large_photos, short=False),
+    case_of("photos, evaluation", EVALUATE, prepare=data.make_photos),
+    case_of("large photos, evaluation", EVALUATE_LARGE, prepare=data.make_large_photos, short=False),
 ]
 
 if __name__ == "__main__":

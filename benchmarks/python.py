@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.arms import Case
 from benchmarks.harness import main
-from benchmarks.peers import arms_of
+from benchmarks.peers import case_of
 from benchmarks.work import Ids, Work
 
 STEPS = 75_000  # of the loop: about 2 ms, on the processors of 2025; they took 0.5 to 1.1 ms for a third of them
@@ -89,8 +88,8 @@ def numbers() -> np.ndarray:
 
 WORK, LIGHT_WORK = Python(work_hard, STEPS), Python(work_less, FEWER_STEPS)
 CASES = [
-    Case("python", WORK.nbytes, WORK.rows, arms_of(WORK)),
-    Case("python, a third", LIGHT_WORK.nbytes, LIGHT_WORK.rows, arms_of(LIGHT_WORK), short=False),
+    case_of("python", WORK),
+    case_of("python, a third", LIGHT_WORK, short=False),
 ]
 
 if __name__ == "__main__":

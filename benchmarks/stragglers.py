@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.arms import Case
 from benchmarks.harness import main
-from benchmarks.peers import arms_of
+from benchmarks.peers import case_of
 from benchmarks.work import Ids, Work
 
 SAMPLES = 4000
@@ -81,7 +80,7 @@ class Waiting(Work):
 
 
 WORK = Waiting()
-CASES = [Case("stragglers", WORK.nbytes, WORK.rows, arms_of(WORK), short=False)]
+CASES = [case_of("stragglers", WORK, short=False)]
 
 if __name__ == "__main__":
     main("benchmarks.stragglers", __doc__ or "", CASES)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks.arms import Arm, Epochs, reading
+from benchmarks.arms import Arm, Case, Epochs, reading
 from benchmarks.examiner import Examiner
 from benchmarks.peers import (
     bare,
@@ -69,6 +69,11 @@ LOADERS = {
 def loaders_of(work: Work) -> dict[str, Loader]:
     """Return who can do this work."""
     return {name: loader for name, loader in LOADERS.items() if loader.does(work)}
+
+
+def case_of(name: str, work: Work, *, prepare: Callable[[], object] = lambda: None, short: bool = True) -> Case:
+    """Return the case of doing this work in every way."""
+    return Case(name, work.nbytes, work.rows, arms_of(work), prepare=prepare, short=short)
 
 
 def arms_of(work: Work) -> list[Arm]:

@@ -15,6 +15,7 @@ import loader_client
 from loader_client import BackupError, DatasetError
 from loader_client.passes import Passes
 from loader_service import Dataset
+from tests.limits import largest_file
 
 keras = pytest.importorskip("keras")
 _Loop = pytest.importorskip("loader_client.keras_adapter")._Loop
@@ -488,11 +489,11 @@ def test_one_of_several_trainers_saves_and_all_restore(loader, dataset, tmp_path
 # -- a disk that fails -----------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_is_full_costs_the_backup_and_not_the_training(loader, dataset, tmp_path, full_disk, caplog):
+def test_a_disk_that_is_full_costs_the_backup_and_not_the_training(loader, dataset, tmp_path, caplog):
     class Fill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
-                full.enter_context(full_disk(1000))
+                full.enter_context(largest_file(1000))
             if epoch == 2:
                 self.kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
                 full.close()

@@ -8,6 +8,7 @@ import pytest
 
 from loader_client import BackupError
 from loader_client.backup import Backups, Progress
+from tests.limits import largest_file
 
 ARRAYS = {"model/0": np.arange(6.0).reshape(2, 3), "model/1": np.float32(2), "optimizer/0": np.int64(3)}
 
@@ -51,13 +52,13 @@ def test_the_newest_is_that_of_the_highest_number_however_long(backups):
 
 
 @pytest.mark.parametrize("nbytes", [0, 100, 100_000, 1_000_000, 2_400_500])
-def test_a_disk_that_is_full_in_the_middle_of_a_backup_leaves_those_that_are_there(backups, full_disk, nbytes):
+def test_a_disk_that_is_full_in_the_middle_of_a_backup_leaves_those_that_are_there(backups, nbytes):
     write(backups, 1)
     write(backups, 2)
     before = {path: path.read_bytes() for path in backups.folder.iterdir()}
     descriptors = len([*Path("/proc/self/fd").iterdir()])
 
-    with full_disk(nbytes), pytest.raises(OSError, match="File too large"):
+    with largest_file(nbytes), pytest.raises(OSError, match="File too large"):
         backups.write(progress(3), ((f"model/{number}", np.zeros(100_000)) for number in range(3)))
 
     assert {path: path.read_bytes() for path in backups.folder.iterdir()} == before

@@ -28,6 +28,11 @@ def noise(*shape):
     return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
 
 
+def picture_of(height, width, channels, is_part):
+    """Noise; or a part of a larger picture, whose lines do not follow one another."""
+    return noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
+
+
 def turned(picture, part, mirror):
     top, left, height, width = part
     part = picture[top : top + height, left : left + width]
@@ -44,7 +49,7 @@ def by_opencv(picture, scale, part, mirror):
 @example((448, 448, Scale(224, 224), Cut(0, 0, 224, 224)), 3, Mirror(True, False), False)  # OpenCV has its own way
 def test_the_pixels_are_those_of_opencv(scaling, channels, mirror, is_part):
     height, width, scale, part = scaling
-    picture = noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
+    picture = picture_of(height, width, channels, is_part)
     out = np.empty((part.height, part.width, channels), np.uint8)
 
     made = bilinear.scaled_bilinearly(picture, Target(scale, part, mirror), out)
@@ -71,24 +76,22 @@ def looked_up(picture, at, axis):
     return one * (1 - behind) + other * behind
 
 
-odd_halvings = given(st.data(), st.integers(0, 3), st.integers(0, 3), st.sampled_from([3, 4]), MIRRORS, st.booleans())
+any_halvings = given(st.data(), st.integers(0, 3), st.integers(0, 3), st.sampled_from([3, 4]), MIRRORS, st.booleans())
 
 
 def draw_odd(data, down, across, channels, is_part):
-    """A picture whose sides have any rest, something of which is left when they are halved; what is made of it."""
+    """A picture whose sides have any rest, and its size once it is halved; what is made of it."""
     height, width, scale, part = data.draw(scalings())
     height = ((height % 100 + 1) << down) + data.draw(st.integers(0, (1 << down) - 1))
     width = ((width % 100 + 1) << across) + data.draw(st.integers(0, (1 << across) - 1))
-    picture = noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
-    return picture, scale, part
+    return picture_of(height, width, channels, is_part), height / 2**down, width / 2**across, scale, part
 
 
-@odd_halvings
+@any_halvings
 @settings(deadline=None)
 def test_a_picture_of_odd_sides_is_halved_and_scaled_where_it_was(data, down, across, channels, mirror, is_part):
-    picture, scale, part = draw_odd(data, down, across, channels, is_part)
+    picture, height, width, scale, part = draw_odd(data, down, across, channels, is_part)
     smaller = halves(picture[: picture.shape[0] >> down << down, : picture.shape[1] >> across << across], down, across)
-    height, width = picture.shape[0] / 2**down, picture.shape[1] / 2**across
     exact = looked_up(smaller, (np.arange(scale.height) + 0.5) * height / scale.height - 0.5, 0)
     exact = looked_up(exact, (np.arange(scale.width) + 0.5) * width / scale.width - 0.5, 1)
 
@@ -98,11 +101,10 @@ def test_a_picture_of_odd_sides_is_halved_and_scaled_where_it_was(data, down, ac
 
 
 @needs_kernel
-@odd_halvings
+@any_halvings
 @settings(deadline=None)
 def test_sides_that_are_odd_make_no_difference_to_the_kernel(data, down, across, channels, mirror, is_part):
-    picture, scale, part = draw_odd(data, down, across, channels, is_part)
-    height, width = picture.shape[0] / 2**down, picture.shape[1] / 2**across
+    picture, height, width, scale, part = draw_odd(data, down, across, channels, is_part)
     target = Target(scale, part, mirror)
 
     made = bilinear.scaled_bilinearly(picture, target, None, (down, across))
@@ -136,12 +138,12 @@ def test_pictures_of_odd_sides_are_the_same_without_the_kernel(height, width, ch
 
 
 @needs_kernel
-@given(st.data(), st.integers(0, 3), st.integers(0, 3), st.sampled_from([3, 4]), MIRRORS, st.booleans())
+@any_halvings
 @settings(deadline=None)
 def test_what_is_halved_first_has_the_pixels_of_opencv(data, down, across, channels, mirror, is_part):
     height, width, scale, part = data.draw(scalings())
     height, width = (height % 100 + 1) << down, (width % 100 + 1) << across
-    picture = noise(height + 3, width + 5, channels)[3:, 5:] if is_part else noise(height, width, channels)
+    picture = picture_of(height, width, channels, is_part)
     smaller = bilinear.halved(picture, (down, across))
 
     made = bilinear.scaled_bilinearly(picture, Target(scale, part, mirror), None, (down, across))

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from loader_service.dataset.packing.checking import find_damage
 from loader_service.dataset.packing.format import OpenPack
 from loader_service.protocol.errors import DatasetError, SampleError, SpecMismatch
 from tests.dataset.conftest import gradient, write_picture
+from tests.limits import largest_file
 
 ROOT = Path(__file__).parents[2]
 DTYPES = ["uint8", "int16", "float16", "float32", "float64", "bool", ">f4", "complex64"]
@@ -611,14 +611,9 @@ def test_a_full_disk_is_told_and_gone_on_from(files, monkeypatch):
     monkeypatch.setattr(writer, "CHUNK_FILES", 1)
     monkeypatch.setattr(part, "CHECKPOINT_BYTES", 1)
     dataset = Dataset.from_npy_files(files / "volumes")
-    full = layout.PAGE + 3 * 240 + 100
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (full, hard))
-    try:
-        with pytest.raises(DatasetError, match=r"cannot be written: File too large\. 3 of 7 files are safe in it"):
-            dataset.pack(files / "v.pack")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = pytest.raises(DatasetError, match=r"cannot be written: File too large\. 3 of 7 files are safe in it")
+    with largest_file(layout.PAGE + 3 * 240 + 100), told:
+        dataset.pack(files / "v.pack")
 
     assert dataset.pack(files / "v.pack").resumed == 3
     assert_same_samples(dataset, Dataset.from_pack(files / "v.pack"))

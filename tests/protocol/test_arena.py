@@ -1,7 +1,6 @@
 import errno
 import gc
 import os
-import resource
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from loader_service.protocol.arena import (
 from loader_service.protocol.errors import NotEnoughMemory, SpecMismatch
 from loader_service.protocol.layout import ALIGNMENT, PAGE, Layout, splits_of
 from loader_service.protocol.spec import FieldSpec
+from tests.limits import largest_file
 
 pytestmark = pytest.mark.usefixtures("nothing_held")
 NAME = "loader-service test"
@@ -37,17 +37,6 @@ def memory(nbytes):
         yield fd
     finally:
         os.close(fd)
-
-
-@contextmanager
-def largest_file(nbytes):
-    """Let files of this process grow to `nbytes` only: what `ulimit -f` does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("nbytes", [0, 4096, 3 * 4096])
